@@ -1,0 +1,1 @@
+"""Darkroom: a folder of images in, two trained classifiers and an honest comparison of them out."""

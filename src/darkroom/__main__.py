@@ -1,0 +1,16 @@
+"""`python src/darkroom STAGE`: what dvc.yaml calls.
+
+A path, and not `python -m darkroom`, because `dvc exp run --queue` and `--temp` run in a copy of the project: the code
+of that copy must run, and not the code of the folder that the package was installed from.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from darkroom import stage  # noqa: E402  (only now is this the right darkroom)
+
+if len(sys.argv) != 2 or sys.argv[1] not in stage.STAGES:
+    sys.exit(f"usage: python src/darkroom {{{','.join(stage.STAGES)}}}")
+sys.exit(stage.run(sys.argv[1]))

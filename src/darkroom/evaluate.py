@@ -1,0 +1,156 @@
+"""Stage evaluate: both models on the test images, once, and which is better. The only reader of test labels."""
+
+import re
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+from sklearn.metrics import roc_curve
+
+from darkroom import checkpoint, figures, files, metrics, params
+from darkroom.images import Folder, load_folder
+from darkroom.inference import predict
+from darkroom.models import Classifier
+
+
+class Params(params.Section):
+    """Section `evaluate` of params.yaml."""
+
+    bins: Annotated[int, Field(ge=2, le=100)]
+    resamples: Annotated[int, Field(ge=100)]
+    merge: str | None
+
+    @field_validator("merge")
+    @classmethod
+    def _compiles(cls, merge: str | None) -> str | None:
+        return params.pattern(merge)
+
+
+def main() -> None:
+    """Read the test images and both models; write scores, predictions, curves and pictures."""
+    choices = params.load("evaluate", Params)
+    run = params.load("run", params.Run)
+    probabilities, networks = {}, {}
+    for name, path in checkpoint.MODELS.items():
+        networks[name], about = checkpoint.load(path)
+        test = load_folder("data/split/test", about.resolution, about.classes)
+        probabilities[name] = predict_probabilities(networks[name], test, about)
+
+    scores: dict[str, Any] = {name: judge(test, own, choices, run.seed) for name, own in probabilities.items()}
+    right = {name: own.argmax(1) == test.labels for name, own in probabilities.items()}
+    scores["comparison"] = compare(right["scratch"], right["finetune"])
+    scores["count"] = len(test.labels)
+    files.write_json("metrics/evaluate.json", scores)
+    write_predictions(test, probabilities)
+    write_roc(test, probabilities)
+    write_reliability(test, probabilities, choices.bins)
+    figures.confusion(
+        test.labels, {n: p.argmax(1) for n, p in probabilities.items()}, test.classes, "plots/confusion.png"
+    )
+    curves = {name: files.read_csv(f"plots/train_{name}.csv") for name in checkpoint.MODELS}
+    figures.curves(curves, "plots/curves.png")
+    figures.layers(layers(networks["scratch"], about.resolution), "plots/network.png")
+
+
+def predict_probabilities(model: Classifier, test: Folder, about: checkpoint.About) -> np.ndarray:
+    """Softmax of the logits, float64 (N, classes), to the 6 digits of the predictions' CSV: all figures can be had from it."""
+    logits = torch.from_numpy(predict(model, test.pixels, about)).double()
+    probabilities: np.ndarray = logits.softmax(1).numpy().round(6)
+    return probabilities
+
+
+def judge(test: Folder, probabilities: np.ndarray, choices: Params, seed: int) -> dict[str, Any]:
+    """Every figure of one model."""
+    labels, predicted = test.labels, probabilities.argmax(1)
+
+    def bootstrapped(statistic: Any) -> dict[str, float]:
+        return metrics.with_interval(statistic, labels, probabilities, choices.resamples, seed)
+
+    figures_of_merit: dict[str, Any] = {
+        "accuracy": metrics.accuracy(labels, predicted),
+        "macro_f1": bootstrapped(metrics.macro_f1),
+        "auroc": bootstrapped(metrics.auroc),
+        "ece": bootstrapped(lambda labels, own: metrics.ece(labels, own, choices.bins)),
+        "per_class": metrics.per_class(labels, probabilities, test.classes),
+    }
+    merged = merge_classes(test.classes, choices.merge)
+    if len(set(merged)) < len(merged):
+        figures_of_merit["merged_accuracy"] = metrics.accuracy(merged[labels], merged[predicted])
+    return figures_of_merit
+
+
+def merge_classes(classes: list[str], merge: str | None) -> np.ndarray:
+    """The name that each class counts under: what the pattern's first group finds in it, or its own where it finds nothing."""
+    found = [re.search(merge, label) if merge else None for label in classes]
+    return np.array([match.group(1) if match else label for match, label in zip(found, classes, strict=True)])
+
+
+def compare(scratch: np.ndarray, finetune: np.ndarray) -> dict[str, Any]:
+    """McNemar's test in the models' own names."""
+    result = metrics.mcnemar(scratch, finetune)
+    return {
+        "only_scratch_right": result["only_first"],
+        "only_finetune_right": result["only_second"],
+        "mcnemar_p": result["p"],
+        "better": {"first": "scratch", "second": "finetune", "neither": "no evidence"}[result["better"]],
+    }
+
+
+def write_predictions(test: Folder, probabilities: dict[str, np.ndarray]) -> None:
+    """A row an image: what it is, what each model says, and with which probabilities."""
+    header = [
+        "path",
+        "actual",
+        *probabilities,
+        *(f"{name}_{label}" for name in probabilities for label in test.classes),
+    ]
+    rows = [
+        [path, test.classes[test.labels[row]]]
+        + [test.classes[own[row].argmax()] for own in probabilities.values()]
+        + [value for own in probabilities.values() for value in own[row]]
+        for row, path in enumerate(test.paths)
+    ]
+    files.write_csv("plots/predictions.csv", header, rows)
+
+
+def write_roc(test: Folder, probabilities: dict[str, np.ndarray]) -> None:
+    """Each model's ROC curve of each class against the rest, as CSV and as a picture."""
+    curves = {
+        (name, label): roc_curve(test.labels == index, own[:, index])[:2]
+        for name, own in probabilities.items()
+        for index, label in enumerate(test.classes)
+    }
+    header = ("model", "class", "false_positive_rate", "true_positive_rate")
+    rows = [(*key, x, y) for key, (xs, ys) in curves.items() for x, y in zip(xs, ys, strict=True)]
+    files.write_csv("plots/roc.csv", header, rows)
+    figures.roc(curves, "plots/roc.png")
+
+
+def write_reliability(test: Folder, probabilities: dict[str, np.ndarray], bins: int) -> None:
+    """How often each model is right when it is so and so sure, as CSV and as a picture."""
+    tables = {name: metrics.reliability(test.labels, own, bins) for name, own in probabilities.items()}
+    rows = [(name, *row) for name, table in tables.items() for row in table]
+    files.write_csv("plots/reliability.csv", ("model", *metrics.Reliability._fields), rows)
+    figures.reliability(tables, "plots/reliability.png")
+
+
+def layers(model: Classifier, resolution: int) -> list[tuple[str, str, int]]:
+    """Name, output shape (channels x height x width) and number of parameters of each layer, in the order of a forward pass."""
+    rows: list[tuple[str, str, int]] = []
+
+    def note(name: str) -> Any:
+        def hook(module: torch.nn.Module, _: Any, output: torch.Tensor) -> None:
+            shape = " x ".join(map(str, output.shape[1:]))
+            rows.append((f"{name}  {type(module).__name__}", shape, sum(own.numel() for own in module.parameters())))
+
+        return hook
+
+    leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
+    hooks = [module.register_forward_hook(note(name)) for name, module in leaves]
+    predict(
+        model, np.zeros((1, resolution, resolution, 3), np.uint8), checkpoint.About("", {}, [], 0, [0.0] * 3, [1.0] * 3)
+    )
+    for hook in hooks:
+        hook.remove()
+    return rows

@@ -1,0 +1,140 @@
+"""Files to pixels: any image file to 8-bit RGB, any folder of class folders to one array."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from darkroom.errors import UserError
+
+# What torchvision's ImageFolder takes for an image.
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
+BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The images of one side of the split, in the order of their paths.
+
+    Attributes:
+        pixels: uint8 (N, resolution, resolution, 3), RGB, 0 to 255.
+        labels: int64 (N,), indices into `classes`.
+        paths: N POSIX paths relative to the folder, `class/.../name`.
+        classes: The class names, sorted.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    paths: list[str]
+    classes: list[str]
+
+
+def open_rgb(path: str | Path) -> Image.Image:
+    """Decode an image file to 8-bit RGB, upright.
+
+    The first frame of an animation; EXIF orientation applied; 16-bit grey scaled to 8 bits; transparency flattened on white.
+
+    Raises:
+        OSError, SyntaxError, ValueError: Pillow cannot decode the file.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # remarks on odd metadata; what matters is raised
+        with Image.open(path) as file:
+            image: Image.Image = ImageOps.exif_transpose(file)
+            if image.mode.startswith("I") or image.mode == "F":
+                return _grey_from_deep(image).convert("RGB")
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
+            return image.convert("RGB")
+
+
+def _grey_from_deep(image: Image.Image) -> Image.Image:
+    """A 16- or 32-bit grey image as 8-bit grey: scaled from its type's range, where Pillow's convert() would clip."""
+    values = np.asarray(image, dtype=np.float64)
+    top = 65535.0 if values.max(initial=0) > 255 else 255.0
+    return Image.fromarray(np.clip(np.rint(values * (255 / top)), 0, 255).astype(np.uint8))
+
+
+def resized(image: Image.Image, resolution: int) -> np.ndarray:
+    """`image` as uint8 (resolution, resolution, 3): the whole picture, squeezed to a square where it is none.
+
+    Pillow's bilinear filter widens its support when it shrinks (antialiasing) and computes in integers, so that every CPU
+    gives the same pixels.
+    """
+    return np.asarray(image.resize((resolution, resolution), Image.Resampling.BILINEAR))
+
+
+def list_images(folder: str | Path) -> list[str]:
+    """POSIX paths, relative to `folder` and sorted, of the image files in its class folders."""
+    folder = Path(folder)
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.glob("*/**/*")
+        if path.suffix.lower() in SUFFIXES and path.is_file()
+    )
+
+
+def load_folder(
+    folder: str | Path, resolution: int, classes: list[str] | None = None, paths: list[str] | None = None
+) -> Folder:
+    """Decode every image of `folder`, which is laid out as `class/.../name`, once.
+
+    Args:
+        folder: One side of the split.
+        resolution: The side of the squares, in pixels.
+        classes: The class names that the folder must have; its own when None.
+        paths: Which of its images; all when None.
+
+    Raises:
+        UserError: The folder holds no image, one that cannot be decoded, or other classes.
+    """
+    folder = Path(folder)
+    every = list_images(folder)
+    paths = every if paths is None else paths
+    if not every:
+        raise UserError(f"{folder} holds no images: run `dvc repro split` first")
+
+    pixels = np.empty((len(paths), resolution, resolution, 3), np.uint8)
+
+    def decode(index: int) -> None:
+        try:
+            pixels[index] = resized(open_rgb(folder / paths[index]), resolution)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(
+                f"{folder / paths[index]} cannot be decoded ({error}): run `dvc repro split` again"
+            ) from None
+
+    for _ in in_threads(decode, range(len(paths))):
+        pass
+    names = [path.split("/", 1)[0] for path in paths]
+    own = sorted({path.split("/", 1)[0] for path in every})
+    if classes not in (None, own):
+        raise UserError(
+            f"{folder} has the classes {own}, but {classes} are expected: run `dvc repro` to build all of it anew"
+        )
+    return Folder(pixels, np.searchsorted(own, names).astype(np.int64), paths, own)
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`map(work, items)` on every core, in order, with a bounded number of items under way.
+
+    Threads are enough: Pillow lets go of Python's lock while it decodes and resizes.
+    """
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    stream = iter(items)
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = [pool.submit(work, item) for item in islice(stream, 4 * workers)]
+        while waiting:
+            yield waiting.pop(0).result()
+            waiting.extend(pool.submit(work, item) for item in islice(stream, 1))

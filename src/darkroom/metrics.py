@@ -1,0 +1,109 @@
+"""Figures of merit of predictions, each with its uncertainty. Arrays in, numbers out."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import f1_score, precision_recall_fscore_support, roc_auc_score
+
+CONFIDENCE = 0.95  # of every interval
+LEVEL = 0.05  # of every test
+
+
+class Reliability(NamedTuple):
+    """One bin of a reliability diagram: its mean confidence, its share of right answers, how many images it holds."""
+
+    confidence: float
+    accuracy: float
+    images: int
+
+
+def accuracy(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Share of right answers, with Wilson's score interval (1927), as SciPy has it."""
+    hits = int((labels == predicted).sum())
+    interval = stats.binomtest(hits, len(labels)).proportion_ci(CONFIDENCE, method="wilson")
+    return {"value": hits / len(labels), "low": interval.low, "high": interval.high}
+
+
+def macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """F1 of each class, averaged over all classes; a class that is neither there nor predicted counts 0."""
+    classes = range(probabilities.shape[1])
+    return float(f1_score(labels, probabilities.argmax(1), labels=classes, average="macro", zero_division=0))
+
+
+def auroc(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Area under the ROC curve of each class against the rest, averaged over the classes. NaN where a class is missing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        return float(np.mean([roc_auc_score(labels == k, probabilities[:, k]) for k in range(probabilities.shape[1])]))
+
+
+def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> list[Reliability]:
+    """The bins (equal in width, empty ones left out) of the confidence of the predicted class."""
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    members = [place == index for index in range(bins)]
+    return [
+        Reliability(float(confidence[own].mean()), float(right[own].mean()), int(own.sum()))
+        for own in members
+        if own.any()
+    ]
+
+
+def ece(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> float:
+    """Expected calibration error (Guo et al. 2017): mean gap of confidence and accuracy, weighted by the bins' counts."""
+    rows = reliability(labels, probabilities, bins)
+    return sum(row.images * abs(row.confidence - row.accuracy) for row in rows) / len(labels)
+
+
+def with_interval(
+    statistic: Callable[[np.ndarray, np.ndarray], float],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    resamples: int,
+    seed: int,
+) -> dict[str, float]:
+    """`statistic` with its percentile bootstrap interval over images (Efron), resamples where it is undefined left out."""
+
+    def of(chosen: np.ndarray) -> float:
+        return statistic(labels[chosen], probabilities[chosen])
+
+    drawn = stats.bootstrap(
+        (np.arange(len(labels)),), of, n_resamples=resamples, vectorized=False, method="percentile", rng=seed
+    ).bootstrap_distribution
+    tail = 50 * (1 - CONFIDENCE)
+    result = {"value": of(np.arange(len(labels)))}
+    if np.isfinite(drawn).any():
+        result["low"], result["high"] = (float(edge) for edge in np.nanpercentile(drawn, [tail, 100 - tail]))
+    return result
+
+
+def per_class(labels: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> dict[str, dict[str, float]]:
+    """Precision, recall, F1 and support of each class: scikit-learn's classification report."""
+    columns = precision_recall_fscore_support(
+        labels, probabilities.argmax(1), labels=range(len(classes)), average=None, zero_division=0
+    )
+    names = ("precision", "recall", "f1", "support")
+    return {
+        label: dict(zip(names, row, strict=True))
+        for label, row in zip(classes, zip(*columns, strict=True), strict=True)
+    }
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """McNemar's exact test (1947) of whether two models, of which each answer is right or not, are equally often right.
+
+    Args:
+        first, second: bool (N,), whether each model is right on each image.
+
+    Returns:
+        How many images only one of them has right, the two-sided p, and which is better: first, second or neither.
+    """
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    apart = only_first + only_second
+    p = float(stats.binomtest(only_first, apart, 0.5).pvalue) if apart else 1.0
+    better = "neither" if p >= LEVEL else "first" if only_first > only_second else "second"
+    return {"only_first": only_first, "only_second": only_second, "p": p, "better": better}

@@ -1,0 +1,135 @@
+"""The networks: a small CNN of our own, and the pretrained backbones of torchvision and timm."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models import get_model, list_models
+
+from darkroom.errors import UserError
+
+SMALL_CNN = "small_cnn"
+
+
+class Classifier(nn.Module):
+    """A backbone that ends in pooled features, and a linear head.
+
+    Args:
+        backbone: (N, 3, H, W) float32 to (N, features) float32.
+        features: The width of the backbone's output.
+        classes: The number of classes.
+        dropout: The share of features dropped before the head while training.
+    """
+
+    def __init__(self, backbone: nn.Module, features: int, classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(features, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, float32 (N, classes)."""
+        logits: Tensor = self.head(self.dropout(self.backbone(images)))
+        return logits
+
+
+def build(architecture: str, options: Mapping[str, Any], classes: int) -> Classifier:
+    """A classifier with fresh weights from torch's global generator, channels last.
+
+    Raises:
+        UserError: No such architecture.
+        TypeError: It does not take these options.
+    """
+    if architecture == SMALL_CNN:
+        model = small_cnn(classes=classes, **options)
+    else:
+        backbone, features = without_head(imagenet_model(architecture))
+        model = Classifier(backbone, features, classes, **options)
+    # One memory format everywhere: BatchNorm rounds differently in another. This one is the fast one on CPUs and GPUs.
+    return model.to(memory_format=torch.channels_last)
+
+
+def small_cnn(classes: int, width: int, blocks: int, dropout: float) -> Classifier:
+    """Blocks of convolution, BatchNorm and ReLU, each halving the side, then global average pooling.
+
+    Args:
+        classes: The number of classes.
+        width: Channels of the first block; each further block doubles them, up to 8 times.
+        blocks: How many blocks; the input's side should be at least 2 to their power.
+        dropout: The share of features dropped before the head while training.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    channels = 3
+    for index in range(blocks):
+        wider = width * min(2**index, 8)
+        # The first convolution strides: at full resolution it would take most of the time and tell little more.
+        stride = 2 if index == 0 else 1
+        layers[f"block{index + 1}"] = nn.Sequential(
+            nn.Conv2d(channels, wider, 3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm2d(wider),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+        )
+        channels = wider
+    layers["pool"] = nn.AdaptiveAvgPool2d(1)
+    layers["flatten"] = nn.Flatten()
+    return Classifier(nn.Sequential(layers), channels, classes, dropout)
+
+
+def imagenet_model(name: str) -> nn.Module:
+    """The network `name` with its 1000-class head and fresh weights.
+
+    torchvision's names come first; `timm/NAME` asks for timm's where both have one.
+
+    Raises:
+        UserError: Neither library knows the name.
+    """
+    if is_torchvision(name):
+        return get_model(name, weights=None)
+    plain = name.removeprefix("timm/")
+    if timm.is_model(plain):
+        model: nn.Module = timm.create_model(plain, pretrained=False)
+        return model
+    close = get_close_matches(plain, [*_torchvision_names(), *timm.list_models()], n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else "timm.list_models() lists hundreds"
+    raise UserError(
+        f"neither torchvision nor timm has a backbone '{name}': mend train_finetune.backbone in params.yaml; {hint}"
+    )
+
+
+def is_torchvision(name: str) -> bool:
+    """Whether `name` is one of torchvision's classifiers (and not asked of timm)."""
+    return name in _torchvision_names()
+
+
+def _torchvision_names() -> list[str]:
+    return list_models(module=torchvision.models)
+
+
+def head_name(model: nn.Module) -> str:
+    """The name of the last linear layer of `model`: its head.
+
+    Raises:
+        UserError: The model has no linear layer.
+    """
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise UserError(
+            "this backbone does not end in a linear layer: choose another train_finetune.backbone in params.yaml"
+        )
+    return linear[-1]
+
+
+def without_head(model: nn.Module) -> tuple[nn.Module, int]:
+    """`model` with its head replaced by the identity, and the width of the features that it now gives."""
+    name = head_name(model)
+    head = model.get_submodule(name)
+    assert isinstance(head, nn.Linear)
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, nn.Identity())
+    return model, head.in_features

@@ -1,0 +1,43 @@
+"""Stage train_scratch: a small CNN from random weights."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from darkroom import checkpoint, models, params, training
+from darkroom.files import read_json, write_csv, write_json
+from darkroom.images import load_folder
+from darkroom.params import Count
+
+
+class Params(training.Recipe):
+    """Section `train_scratch` of params.yaml."""
+
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    width: Count
+    blocks: Annotated[int, Field(ge=1, le=8)]
+
+
+def main() -> None:
+    """Read train, val and stats; write the model, its curves and its metrics."""
+    recipe = params.load("train_scratch", Params)
+    run = params.load("run", params.Run)
+    images = params.load("images", params.Images)
+    train = load_folder("data/split/train", images.resolution)
+    val = load_folder("data/split/val", images.resolution, train.classes)
+    stats = read_json("metrics/stats.json")
+
+    options = {"width": recipe.width, "blocks": recipe.blocks, "dropout": recipe.dropout}
+    mean, std = ([stats[what][channel] for channel in ("red", "green", "blue")] for what in ("mean", "std"))
+    about = checkpoint.About(models.SMALL_CNN, options, train.classes, images.resolution, mean, std)
+    torch.manual_seed(run.seed)
+    model = models.build(about.architecture, about.options, len(about.classes))
+    optimizer = torch.optim.SGD(
+        model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0
+    )
+    history = training.fit(model, optimizer, train, val, recipe, about, run.seed)
+
+    checkpoint.save(checkpoint.MODELS["scratch"], model, about)
+    write_csv("plots/train_scratch.csv", *training.curves(history))
+    write_json("metrics/train_scratch.json", training.summary(history))

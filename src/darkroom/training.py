@@ -1,0 +1,194 @@
+"""The only epoch loop: both trainings run through it."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from darkroom.augment import DRAWS, Augment, augment
+from darkroom.checkpoint import About, plain
+from darkroom.images import Folder
+from darkroom.inference import as_tensor, normalised, predict
+from darkroom.models import Classifier
+from darkroom.params import Count, Fraction, Positive, Section
+
+
+class Recipe(Section):
+    """What both trainings let one choose. params.yaml gives the reason of each default."""
+
+    epochs: Count
+    batch_size: Count
+    lr: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    schedule: Literal["one_cycle", "cosine", "constant"]
+    label_smoothing: Fraction
+    class_weights: Literal["none", "balanced"]
+    average: Annotated[float, Field(ge=0, lt=1)]
+    patience: Annotated[int, Field(ge=0)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    augment: Augment
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of the curves. Losses are means over images, accuracies shares of images, `lr` the epoch's last."""
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    lr: float
+
+
+def fit(
+    model: Classifier,
+    optimizer: torch.optim.Optimizer,
+    train: Folder,
+    val: Folder,
+    recipe: Recipe,
+    about: About,
+    seed: int,
+) -> list[Epoch]:
+    """Train `model` for `recipe.epochs`, and leave it with the weights of the epoch that did best on val.
+
+    Best is the highest val accuracy; among equals the lowest val loss, then the earliest epoch. Where `recipe.average` is
+    not 0, it is the running average of the weights that is scored and kept.
+
+    Args:
+        model: In channels-last format; trained in place. Parameters that want no gradient stay as they are, and so do the
+            statistics of BatchNorm layers that have none that does.
+        optimizer: Over the parameters to train. Its groups' rates are the peaks of the schedule.
+        train, val: The images.
+        recipe: The rest of what one can choose.
+        about: The input's normalisation.
+        seed: Every random draw comes from it, the epoch and the image's place among `train`.
+
+    Returns:
+        A row for each epoch that was run: fewer than `recipe.epochs` when `recipe.patience` ended the training.
+    """
+    steps = max(1, len(train.labels) // recipe.batch_size)
+    schedule = _schedule(optimizer, recipe, steps)
+    averaged = None
+    if recipe.average:
+        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
+    scored = averaged.module if averaged else model
+    weight = class_weights(train.labels, len(train.classes)) if recipe.class_weights == "balanced" else None
+    history: list[Epoch] = []
+    best, best_state = (-1.0, 0.0), plain(model.state_dict())
+    for number in range(1, recipe.epochs + 1):
+        order, draws = draw(seed, number, len(train.labels))
+        losses, hits = [], 0
+        set_training(model)
+        for batch in progress(torch.tensor_split(order, steps), f"epoch {number}/{recipe.epochs}"):
+            images = normalised(augment(as_tensor(train.pixels[batch.numpy()]), draws[batch], recipe.augment), about)
+            labels = torch.from_numpy(train.labels)[batch]
+            logits = model(images)
+            loss = functional.cross_entropy(logits, labels, weight, label_smoothing=recipe.label_smoothing)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            if averaged:
+                averaged.update_parameters(model)
+            losses.append(loss.item() * len(batch))
+            hits += int((logits.argmax(1) == labels).sum())
+        val_loss, val_accuracy = score(scored, val, about)
+        lr = float(schedule.get_last_lr()[-1])
+        history.append(Epoch(number, sum(losses) / len(order), hits / len(order), val_loss, val_accuracy, lr))
+        tqdm.write(describe(history[-1], recipe.epochs))
+        if (val_accuracy, -val_loss) > best:
+            best, best_state = (val_accuracy, -val_loss), plain(scored.state_dict())
+        elif recipe.patience and number - best_epoch(history).epoch >= recipe.patience:
+            break
+    model.load_state_dict(best_state)
+    return history
+
+
+def best_epoch(history: list[Epoch]) -> Epoch:
+    """The epoch that val chose: highest accuracy, then lowest loss, then earliest."""
+    return max(history, key=lambda epoch: (epoch.val_accuracy, -epoch.val_loss))
+
+
+def curves(history: list[Epoch]) -> tuple[list[str], list[tuple[float, ...]]]:
+    """The header and the rows of a CSV of `history`."""
+    return [field.name for field in fields(Epoch)], [astuple(epoch) for epoch in history]
+
+
+def summary(history: list[Epoch]) -> dict[str, float]:
+    """The figures of the chosen epoch, and how many were run."""
+    chosen = best_epoch(history)
+    return {
+        "best_epoch": chosen.epoch,
+        "epochs": len(history),
+        "train_accuracy": chosen.train_accuracy,
+        "train_loss": chosen.train_loss,
+        "val_accuracy": chosen.val_accuracy,
+        "val_loss": chosen.val_loss,
+    }
+
+
+def describe(epoch: Epoch, epochs: int) -> str:
+    """One line for people and logs."""
+    return (
+        f"epoch {epoch.epoch:3d}/{epochs}  train loss {epoch.train_loss:.3f} accuracy {epoch.train_accuracy:.3f}  "
+        f"val loss {epoch.val_loss:.3f} accuracy {epoch.val_accuracy:.3f}"
+    )
+
+
+def draw(seed: int, epoch: int, count: int) -> tuple[Tensor, Tensor]:
+    """The order of the images in an epoch, int64 (count,), and each image's own draws, float32 (count, DRAWS).
+
+    It also seeds torch's global generator, from which dropout draws. Nothing here depends on what ran before: an epoch
+    can be run again by itself.
+    """
+    digest = hashlib.sha256(f"{seed}:{epoch}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+    torch.manual_seed(int.from_bytes(digest[8:16], "big", signed=True))
+    return torch.randperm(count, generator=generator), torch.rand(count, DRAWS, generator=generator)
+
+
+def set_training(model: torch.nn.Module) -> None:
+    """Training mode, but for the modules whose own parameters are all frozen: their statistics stay as they are."""
+    model.train()
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            module.eval()
+
+
+def score(model: torch.nn.Module, data: Folder, about: About) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy on `data`."""
+    logits, labels = torch.from_numpy(predict(model, data.pixels, about)), torch.from_numpy(data.labels)
+    return functional.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).double().mean().item()
+
+
+def class_weights(labels: np.ndarray, classes: int) -> Tensor:
+    """Weights that let each class count the same: N / (classes * count), scikit-learn's "balanced". float32 (classes,)."""
+    return torch.from_numpy(len(labels) / (classes * np.bincount(labels, minlength=classes))).float()
+
+
+def progress(batches: Iterable[Tensor], what: str) -> Iterable[Tensor]:
+    """A bar on a terminal, nothing elsewhere."""
+    return tqdm(batches, what, unit="batch", leave=False, disable=None)
+
+
+def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """The learning rate of each of the training's steps."""
+    total = recipe.epochs * steps
+    match recipe.schedule:
+        case "one_cycle":  # Smith and Topin 2018, as torch has it: warm up for 30 %, then down to nothing
+            peaks = [group["lr"] for group in optimizer.param_groups]
+            return torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=total + 1, cycle_momentum=False)
+        case "cosine":  # Loshchilov and Hutter 2017, one period
+            return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+        case _:
+            return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
