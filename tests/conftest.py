@@ -1,0 +1,120 @@
+"""Real images and a real Git + DVC project in a temporary folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from darkroom import determinism
+from darkroom.params import Run
+
+determinism.prepare(Run(seed=1, threads=1, mode="portable"))  # before anything imports torch or NumPy
+
+import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
+from sklearn.datasets import load_digits  # noqa: E402
+
+from darkroom import demo  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+TRAVELS = ["dvc.yaml", "params.yaml", "src", ".dvc/config", ".dvc/plots", ".dvc/.gitignore", ".gitignore", "weights"]
+
+# Small enough for seconds, and otherwise the params as committed.
+SMALL = {
+    "run": {"threads": 1},
+    "images": {"resolution": 32},
+    "train_scratch": {"epochs": 3, "batch_size": 16, "width": 4, "blocks": 3},
+    "train_finetune": {"epochs": 1, "batch_size": 16, "freeze": 0.9},
+    "evaluate": {"resamples": 100},
+    "tsne": {"perplexity": 5},
+}
+
+
+def run(*command: str | Path, cwd: Path, code: int = 0) -> str:
+    """What `command` prints, both streams; it must end with `code`. `python` and `dvc` are those that run the tests."""
+    here = str(Path(sys.executable).parent)
+    environment = {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "200"}
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert done.returncode == code, f"{command} ended with {done.returncode}:\n{done.stdout}"
+    return done.stdout
+
+
+def set_params(project: Path, changes: dict[str, dict[str, object]]) -> None:
+    """Change keys of params.yaml."""
+    path = project / "params.yaml"
+    tree = yaml.safe_load(path.read_text())
+    for section, keys in changes.items():
+        tree[section].update(keys)
+    path.write_text(yaml.safe_dump(tree))
+
+
+def write_digits(folder: Path, each: int, classes: int = 3) -> None:
+    """scikit-learn's scanned digits as PNG files, `each` a class."""
+    digits = load_digits()
+    for label in range(classes):
+        (folder / f"digit-{label}").mkdir(parents=True, exist_ok=True)
+        for index, picture in enumerate(digits.images[digits.target == label][:each]):
+            pixels = (picture * 255 / 16).astype(np.uint8)
+            Image.fromarray(pixels).resize((32, 32)).save(folder / f"digit-{label}" / f"{index:03d}.png")
+
+
+def write_cells(folder: Path, each: int) -> None:
+    """A slice of the demo, `each` a class."""
+    demo.lay_out(folder)
+    for kind in folder.iterdir():
+        for path in sorted(kind.iterdir())[each:]:
+            path.unlink()
+
+
+def copy_project(target: Path) -> None:
+    """The project's own files, without data and results."""
+    for name in TRAVELS:
+        source = ROOT / name
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copyfile(source, target / name)
+
+
+def make_project(target: Path, write_raw: Callable[[Path], None]) -> Path:
+    """A committed Git + DVC project with small params and its own images, in a folder with a space in its name."""
+    copy_project(target)
+    set_params(target, SMALL)
+    (target / "data").mkdir()
+    write_raw(target / "data" / "raw")
+    run("git", "init", "-q", "-b", "main", cwd=target)
+    run("git", "config", "user.email", "tests@example.org", cwd=target)
+    run("git", "config", "user.name", "Tests", cwd=target)
+    run("dvc", "add", "-q", "data/raw", cwd=target)
+    run("git", "add", "-A", cwd=target)
+    run("git", "commit", "-q", "-m", "A small project", cwd=target)
+    return target
+
+
+@pytest.fixture(scope="session")
+def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of solar cells whose whole DAG was run and committed. Tests leave it as it is."""
+    project = make_project(tmp_path_factory.mktemp("whole") / "solar cells", lambda raw: write_cells(raw, 60))
+    run("dvc", "repro", cwd=project)
+    run("git", "add", "-A", cwd=project)
+    run("git", "commit", "-q", "-m", "Results", cwd=project)
+    return project
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the project's params and a few digits, without Git and DVC, as the current one: for single stages."""
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    set_params(tmp_path, SMALL)
+    write_digits(tmp_path / "data" / "raw", 30)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -1,0 +1,177 @@
+"""Every mistake that a user can make ends in one sentence: what, where, what to do."""
+
+import importlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import ROOT, SMALL, copy_project, run, set_params, write_digits
+from darkroom import checkpoint, models, params, split
+from darkroom.errors import UserError
+
+
+def stage(name: str) -> None:
+    importlib.import_module(f"darkroom.{name}").main()
+
+
+def outputs(folder: Path) -> list[str]:
+    """What a stage may have left, but for what it read."""
+    return sorted(p.as_posix() for d in ("data/split", "metrics", "plots", "models") for p in folder.glob(f"{d}/**/*"))
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder / "data/raw")
+    (folder / "data/raw").mkdir()
+
+
+def one_class(folder: Path) -> None:
+    for other in ("digit-1", "digit-2"):
+        shutil.rmtree(folder / "data/raw" / other)
+
+
+def tiny_class(folder: Path) -> None:
+    for path in sorted((folder / "data/raw/digit-1").iterdir())[2:]:
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: shutil.rmtree(folder / "data/raw"), r"data/raw does not exist: put a folder"),
+        (empty, r"data/raw holds no images"),
+        (one_class, r"single class, 'digit-0'"),
+        (tiny_class, r"no image of class 'digit-1' \(2 in data/raw/digit-1\) falls to .*split.ratio"),
+        (
+            lambda folder: (folder / "data/raw/digit-0/000.png").write_bytes(b"text"),
+            r"digit-0/000.png cannot be decoded",
+        ),
+        (
+            lambda folder: set_params(folder, {"split": {"group": "(unclosed"}}),
+            r"split.group.*not a regular expression",
+        ),
+        (
+            lambda folder: set_params(folder, {"split": {"group": "patient-[0-9]+"}}),
+            r"does not match data/raw/digit-0/000.png",
+        ),
+        (lambda folder: set_params(folder, {"split": {"group": "x", "mode": "shuffle"}}), r"set split.mode to hash"),
+        (
+            lambda folder: set_params(folder, {"split": {"ratio": {"train": 0.8, "val": 0.1, "test": 0.2}}}),
+            r"split.ratio.*is 1.1: make it 1",
+        ),
+    ],
+)
+def test_split_refuses(folder: Path, spoil: Callable[[Path], None], message: str) -> None:
+    spoil(folder)
+    with pytest.raises(UserError, match=message):
+        stage("split")
+    assert outputs(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        ("train_scratch", {"momentun": 0.9}, r"train_scratch.momentun is not a key"),
+        ("train_scratch", {"lr": None}, r"train_scratch.lr is None, but input should be a valid number"),
+        ("train_scratch", {"lr": "fast"}, r"train_scratch.lr is 'fast'"),
+        ("train_scratch", {"lr": -1.0}, r"train_scratch.lr is -1.0, but input should be greater than 0"),
+        ("train_scratch", {"lr": float("nan")}, r"train_scratch.lr is nan"),
+        ("train_scratch", {"epochs": 2.5}, r"train_scratch.epochs is 2.5"),
+        ("train_scratch", {"epochs": True}, r"train_scratch.epochs is True"),
+        ("train_scratch", {"schedule": "linear"}, r"train_scratch.schedule is 'linear'.*'one_cycle'"),
+        ("train_scratch", {"augment": {}}, r"train_scratch.augment.rotation is missing"),
+        ("run", {"threads": 0}, r"run.threads is 0"),
+        ("images", {"resolution": 4}, r"images.resolution is 4"),
+        ("evaluate", {"merge": "("}, r"evaluate.merge.*not a regular expression"),
+    ],
+)
+def test_params_are_refused_with_their_key(
+    folder: Path, section: str, changes: dict[str, object], message: str
+) -> None:
+    set_params(folder, {section: changes})
+    models_of = {"run": params.Run, "images": params.Images}
+    model = models_of.get(section) or importlib.import_module(f"darkroom.{section}").Params
+    with pytest.raises(UserError, match=message):
+        params.load(section, model)
+
+
+def test_a_missing_section_file_and_bad_yaml(folder: Path) -> None:
+    (folder / "params.yaml").write_text("split: {}\n")
+    with pytest.raises(UserError, match="no section 'run'"):
+        params.load("run", params.Run)
+    (folder / "params.yaml").write_text("split: [\n")
+    with pytest.raises(UserError, match="not valid YAML"):
+        params.load("split", split.Params)
+    (folder / "params.yaml").unlink()
+    with pytest.raises(UserError, match=r"there is no params.yaml"):
+        params.load("split", split.Params)
+
+
+def test_a_number_in_quotes_is_text(folder: Path) -> None:
+    path = folder / "params.yaml"
+    path.write_text(path.read_text().replace("lr: 0.05\n", "lr: '1e-05'\n", 1))
+    with pytest.raises(UserError, match=r"train_scratch.lr is '1e-05', but input should be a valid number"):
+        params.load("train_scratch", importlib.import_module("darkroom.train_scratch").Params)
+
+
+@pytest.mark.parametrize("text", ["1e-05", "1E-5", "1.e-5", "0.00001", ".1e-4"])
+def test_numbers_as_dvc_writes_them_are_numbers(folder: Path, text: str) -> None:
+    """DVC writes YAML 1.2, in which 1e-05 is a number; PyYAML alone reads it as text."""
+    path = folder / "params.yaml"
+    old = "lr: 0.05\n"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, f"lr: {text}\n", 1))
+    from darkroom.train_scratch import Params
+
+    assert params.load("train_scratch", Params).lr == 1e-5
+
+
+def small_model() -> tuple[models.Classifier, checkpoint.About]:
+    about = checkpoint.About(
+        models.SMALL_CNN, {"width": 4, "blocks": 2, "dropout": 0.0}, ["a", "b"], 32, [0.5] * 3, [0.5] * 3
+    )
+    return models.build(about.architecture, about.options, 2), about
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.unlink(), "does not exist"),
+        (lambda path: path.write_bytes(path.read_bytes()[:500]), "cannot be read"),
+        (lambda path: path.write_text("text"), "cannot be read|could run code"),
+        (lambda path: torch.save([1, 2], path), "not a checkpoint of darkroom's"),
+        (lambda path: torch.save(small_model()[0].state_dict(), path), "not a checkpoint of darkroom's"),
+        (
+            lambda path: torch.save(
+                {**torch.load(path), "state_dict": models.small_cnn(2, 8, 2, 0.0).state_dict()}, path
+            ),
+            "another architecture than the small_cnn",
+        ),
+        (lambda path: torch.save(small_model()[0], path), "could run code"),
+    ],
+)
+def test_checkpoints_are_refused(tmp_path: Path, spoil: Callable[[Path], None], message: str) -> None:
+    path = tmp_path / "model.pth"
+    checkpoint.save(path, *small_model())
+    assert checkpoint.load(path)[1].classes == ["a", "b"]
+    spoil(path)
+    with pytest.raises(UserError, match=message):
+        checkpoint.load(path)
+
+
+def test_dvc_stops_without_a_traceback(tmp_path: Path) -> None:
+    copy_project(tmp_path)
+    set_params(tmp_path, {**SMALL, "train_finetune": {"backbone": "resnet19"}})
+    write_digits(tmp_path / "data/raw", 30)
+    run("git", "init", "-q", cwd=tmp_path)
+    printed = run("dvc", "repro", "train_finetune", cwd=tmp_path, code=255)
+    assert "darkroom train_finetune: neither torchvision nor timm has a backbone 'resnet19'" in printed
+    assert "Traceback" not in printed
+    assert not (tmp_path / "models").exists() or not list((tmp_path / "models").glob("*.pth"))
+
+
+def test_unknown_stage_and_command(tmp_path: Path) -> None:
+    assert "usage" in run("python", ROOT / "src/darkroom", "trane", cwd=tmp_path, code=1)
+    assert "No such command" in run("darkroom", "trane", cwd=tmp_path, code=2)

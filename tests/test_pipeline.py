@@ -1,0 +1,170 @@
+"""The whole DAG by a real `dvc repro`, each figure against an independent computation."""
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn import metrics as sk
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from conftest import run
+
+SIDES = ("train", "val", "test")
+
+
+def read(project: Path, path: str) -> list[dict[str, str]]:
+    with (project / path).open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def scores(project: Path) -> dict:
+    return json.loads((project / "metrics/evaluate.json").read_text())
+
+
+def test_nothing_is_left_to_do(rebuilt: Path) -> None:
+    assert "Data and pipelines are up to date." in run("dvc", "status", cwd=rebuilt)
+    assert run("git", "status", "--porcelain", cwd=rebuilt) == ""
+
+
+def test_raw_is_untouched(rebuilt: Path) -> None:
+    raw = rebuilt / "data/raw"
+    assert len(list(raw.rglob("*.png"))) == 240
+    assert all(path.stat().st_mode & 0o200 for path in raw.rglob("*.png"))
+
+
+def test_each_image_is_on_the_side_that_its_hash_says(rebuilt: Path) -> None:
+    rows = read(rebuilt, "data/manifest.csv")
+    assert [row["path"] for row in rows] == sorted(
+        p.relative_to(rebuilt / "data/raw").as_posix() for p in rebuilt.glob("data/raw/*/*")
+    )
+    for row in rows:
+        content = (rebuilt / "data/raw" / row["path"]).read_bytes()
+        assert row["sha256"] == hashlib.sha256(content).hexdigest()
+        place = int.from_bytes(hashlib.sha256(b"1\0" + row["sha256"].encode()).digest()[:8], "big") / 2**64
+        assert row["split"] == ("test" if place < 0.25 else "val" if place < 0.35 else "train")
+        copies = [side for side in SIDES if (rebuilt / "data/split" / side / row["path"]).exists()]
+        assert copies == [row["split"]]
+        assert (rebuilt / "data/split" / row["split"] / row["path"]).read_bytes() == content
+
+
+def test_split_folders_are_image_folders(rebuilt: Path) -> None:
+    counts = json.loads((rebuilt / "metrics/split.json").read_text())
+    for side in SIDES:
+        dataset = ImageFolder(rebuilt / "data/split" / side)
+        assert len(dataset) == counts[side]["total"] == sum(counts[side]["classes"].values())
+        assert {c: dataset.targets.count(i) for c, i in dataset.class_to_idx.items()} == counts[side]["classes"]
+
+
+def test_stats_are_numpys(rebuilt: Path) -> None:
+    stats = json.loads((rebuilt / "metrics/stats.json").read_text())
+    pixels = np.stack(
+        [
+            np.asarray(Image.open(path).convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)) / 255
+            for path in rebuilt.glob("data/split/train/*/*.png")
+        ]
+    )
+    for axis, channel in enumerate(("red", "green", "blue")):
+        assert stats["mean"][channel] == pytest.approx(pixels[..., axis].mean(), rel=1e-5)
+        assert stats["std"][channel] == pytest.approx(pixels[..., axis].std(), rel=1e-5)
+    assert stats["width"] == {"min": 300, "median": 300, "max": 300}
+
+
+@pytest.mark.parametrize("name", ["scratch", "finetune"])
+def test_figures_are_scikit_learns(rebuilt: Path, name: str) -> None:
+    """All from predictions.csv: whoever has it can have the figures."""
+    rows, own = read(rebuilt, "plots/predictions.csv"), scores(rebuilt)[name]
+    actual, predicted = [row["actual"] for row in rows], [row[name] for row in rows]
+    classes = sorted(set(actual))
+    probabilities = np.array([[float(row[f"{name}_{label}"]) for label in classes] for row in rows])
+    assert len(rows) == scores(rebuilt)["count"] == len(list(rebuilt.glob("data/split/test/*/*.png")))
+
+    assert own["accuracy"]["value"] == pytest.approx(sk.accuracy_score(actual, predicted), rel=1e-5)
+    assert own["macro_f1"]["value"] == pytest.approx(sk.f1_score(actual, predicted, average="macro"), rel=1e-5)
+    normed = probabilities / probabilities.sum(1, keepdims=True)
+    assert own["auroc"]["value"] == pytest.approx(sk.roc_auc_score(actual, normed, multi_class="ovr"), rel=1e-4)
+    report = sk.classification_report(actual, predicted, output_dict=True, zero_division=0)
+    for label in classes:
+        for figure in ("precision", "recall", "support"):
+            assert own["per_class"][label][figure] == pytest.approx(report[label][figure], rel=1e-5)
+        assert own["per_class"][label]["f1"] == pytest.approx(report[label]["f1-score"], rel=1e-5)
+    states = [[name.split("-")[1] for name in names] for names in (actual, predicted)]
+    assert own["merged_accuracy"]["value"] == pytest.approx(sk.accuracy_score(*states), rel=1e-5)
+    for figure in ("accuracy", "macro_f1", "auroc", "merged_accuracy"):
+        assert own[figure]["low"] <= own[figure]["value"] <= own[figure]["high"]
+
+
+def test_predictions_are_those_of_the_checkpoint_in_plain_torch(rebuilt: Path) -> None:
+    """torchvision's dataset and transforms, a hand-written forward pass, none of our loading code."""
+    content = torch.load(rebuilt / "models/scratch.pth", weights_only=True)
+    about, state = content["about"], content["state_dict"]
+    transform = v2.Compose(
+        [
+            v2.Resize((about["resolution"], about["resolution"])),  # of a PIL image: Pillow's own
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(about["mean"], about["std"]),
+        ]
+    )
+    dataset = ImageFolder(rebuilt / "data/split/test", transform)
+    images = torch.stack([image for image, _ in dataset])
+    for block in range(1, about["options"]["blocks"] + 1):
+        key = f"backbone.block{block}"
+        images = torch.nn.functional.conv2d(images, state[f"{key}.0.weight"], stride=2 if block == 1 else 1, padding=1)
+        images = torch.nn.functional.batch_norm(
+            images, *(state[f"{key}.1.{what}"] for what in ("running_mean", "running_var", "weight", "bias"))
+        )
+        images = torch.nn.functional.max_pool2d(images.relu(), 2)
+    logits = images.mean((2, 3)) @ state["head.weight"].T + state["head.bias"]
+    rows = read(rebuilt, "plots/predictions.csv")
+    ours = [[float(row[f"scratch_{label}"]) for label in about["classes"]] for row in rows]
+    np.testing.assert_allclose(ours, logits.softmax(1).numpy(), atol=2e-5)
+
+
+def test_curves_have_a_row_an_epoch_and_the_best_is_the_one_in_the_metrics(rebuilt: Path) -> None:
+    rows = read(rebuilt, "plots/train_scratch.csv")
+    figures = json.loads((rebuilt / "metrics/train_scratch.json").read_text())
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    best = max(rows, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
+    assert figures["best_epoch"] == int(best["epoch"])
+    assert figures["val_accuracy"] == float(best["val_accuracy"])
+
+
+def test_tsne_shows_every_train_and_test_image_of_both_models(rebuilt: Path) -> None:
+    rows = read(rebuilt, "plots/tsne.csv")
+    counts = json.loads((rebuilt / "metrics/split.json").read_text())
+    for model in ("scratch", "finetune"):
+        for side in ("train", "test"):
+            own = [row for row in rows if (row["model"], row["split"]) == (model, side)]
+            assert len(own) == counts[side]["total"]
+            assert all(row["path"].startswith(row["class"] + "/") for row in own)
+
+
+def test_dvc_shows_and_compares(rebuilt: Path) -> None:
+    assert "evaluate.json" in run("dvc", "metrics", "show", cwd=rebuilt)
+    assert "train_finetune" in run("dvc", "dag", cwd=rebuilt)
+    run("dvc", "plots", "show", "-o", "shown", cwd=rebuilt)
+    page = (rebuilt / "shown/index.html").read_text()
+    for title in (
+        "Images of each class and split",
+        "Confusion on the test images",
+        "t-SNE of the penultimate features",
+    ):
+        assert title in page
+    run("rm", "-r", "shown", cwd=rebuilt)
+
+
+def test_two_runs_give_the_same_bytes(rebuilt: Path, tmp_path: Path) -> None:
+    """A clone in another folder, with another cache, rebuilds every out that dvc.lock names."""
+    clone = tmp_path / "another folder"
+    run("git", "clone", "-q", rebuilt, clone, cwd=tmp_path)
+    run("dvc", "remote", "add", "-d", "source", rebuilt / ".dvc/cache", cwd=clone)
+    run("cp", "-r", rebuilt / "data/raw", clone / "data/raw", cwd=tmp_path)
+    run("dvc", "repro", "--force", cwd=clone)
+    changed = run("git", "status", "--porcelain", cwd=clone).splitlines()
+    assert changed == [" M .dvc/config"]

@@ -1,0 +1,46 @@
+"""The README is true: its commands run, its table is that of metrics/, its files and params exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import ROOT, make_project, run, write_digits
+from darkroom import summary
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.S)
+COMMANDS = [line for language, block in BLOCKS if language == "sh" for line in block.replace("\\\n", " ").splitlines()]
+
+
+def test_the_results_table_is_that_of_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert summary.table() in README
+
+
+def test_commands_run(tmp_path: Path) -> None:
+    """In the order of the README, on small data; `make` and `make test` are CI itself."""
+    project = make_project(tmp_path / "a reader's", lambda raw: write_digits(raw, 24))
+    (tmp_path / "my images").mkdir()
+    write_digits(tmp_path / "my images", 40)
+    commands = [shlex.split(line, comments=True) for line in COMMANDS]
+    ours = [
+        words
+        for words in commands
+        if words and words[0] in {"dvc", "darkroom", "git", "rm", "cp"} and words[1] != "clone"
+    ]
+    assert len(ours) >= 10
+    for words in ours:
+        run(*(str(tmp_path / "my images") if word == "/path/to/your/images" else word for word in words), cwd=project)
+
+
+def test_files_and_params_that_it_names_exist() -> None:
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for key in re.findall(r"^\| `([a-z_]+\.[a-z_.]+)`", README, re.M):
+        value = tree
+        for part in key.split("."):
+            value = value[part]
+    for path in re.findall(r"\]\(([^):#]+)\)", README):
+        assert (ROOT / path).exists(), path
