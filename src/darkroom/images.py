@@ -14,9 +14,11 @@ from PIL import Image, ImageOps
 
 from darkroom.errors import UserError
 
-# What torchvision's ImageFolder takes for an image.
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
+# What torchvision's ImageFolder takes for an image, and GIF. What a file holds need not be what its suffix says.
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"})
 BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
+
+Image.MAX_IMAGE_PIXELS = None  # the stage split has a limit of its own, which the user can set
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,7 +44,8 @@ class Folder:
 def open_rgb(path: str | Path) -> Image.Image:
     """Decode an image file to 8-bit RGB, upright.
 
-    The first frame of an animation; EXIF orientation applied; 16-bit grey scaled to 8 bits; transparency flattened on white.
+    The first frame of an animation; EXIF orientation applied; 16-bit grey scaled to 8 bits; transparency flattened on
+    white.
 
     Raises:
         OSError, SyntaxError, ValueError: Pillow cannot decode the file.
@@ -51,19 +54,19 @@ def open_rgb(path: str | Path) -> Image.Image:
         warnings.simplefilter("ignore")  # remarks on odd metadata; what matters is raised
         with Image.open(path) as file:
             image: Image.Image = ImageOps.exif_transpose(file)
-            if image.mode.startswith("I") or image.mode == "F":
-                return _grey_from_deep(image).convert("RGB")
+            if image.mode == "F":
+                raise ValueError("floating-point pixels have no stated range")
+            if image.mode.startswith("I"):
+                return _grey_from_16_bits(image).convert("RGB")
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
             return image.convert("RGB")
 
 
-def _grey_from_deep(image: Image.Image) -> Image.Image:
-    """A 16- or 32-bit grey image as 8-bit grey: scaled from its type's range, where Pillow's convert() would clip."""
-    values = np.asarray(image, dtype=np.float64)
-    top = 65535.0 if values.max(initial=0) > 255 else 255.0
-    return Image.fromarray(np.clip(np.rint(values * (255 / top)), 0, 255).astype(np.uint8))
+def _grey_from_16_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey (which Pillow may hold in 32 bits) as 8-bit grey: scaled, where Pillow's convert() would clip."""
+    return Image.fromarray((np.asarray(image).clip(0, 65535).astype(np.uint32) // 257).astype(np.uint8))
 
 
 def resized(image: Image.Image, resolution: int) -> np.ndarray:
@@ -81,7 +84,7 @@ def list_images(folder: str | Path) -> list[str]:
     return sorted(
         path.relative_to(folder).as_posix()
         for path in folder.glob("*/**/*")
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
 
 

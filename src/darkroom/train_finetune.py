@@ -38,7 +38,8 @@ def main() -> None:
     backbone, _ = models.without_head(pretrained.model)
     model.backbone.load_state_dict(backbone.state_dict())
     fit_head(model, train, recipe, about)
-    print("head alone: val loss {:.3f} accuracy {:.3f}".format(*training.score(model, val, about)))
+    head_loss, head_accuracy = training.score(model, val, about)
+    print(f"head alone: val loss {head_loss:.3f} accuracy {head_accuracy:.3f}", flush=True)
 
     freeze(model.backbone, recipe.freeze)
     decayed: list[torch.nn.Parameter] = []
@@ -53,7 +54,8 @@ def main() -> None:
 
     checkpoint.save(checkpoint.MODELS["finetune"], model, about)
     write_csv("plots/train_finetune.csv", *training.curves(history))
-    write_json("metrics/train_finetune.json", training.summary(history))
+    head_alone = {"val_accuracy": head_accuracy, "val_loss": head_loss}
+    write_json("metrics/train_finetune.json", {**training.summary(history), "head_alone": head_alone})
 
 
 def fit_head(model: models.Classifier, train: Folder, recipe: Params, about: checkpoint.About) -> None:
