@@ -1,5 +1,6 @@
 """Stage tsne: what the two models see, in two dimensions."""
 
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -10,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from darkroom import checkpoint, figures, files, params
 from darkroom.errors import UserError
-from darkroom.images import list_images, load_folder
+from darkroom.images import in_threads, list_images, load_folder
 from darkroom.inference import predict
 
 COMPONENTS = 50  # van der Maaten and Hinton 2008 reduce to 30, most since to 50: noise goes, neighbours stay
@@ -28,20 +29,25 @@ def main() -> None:
     choices = params.load("tsne", Params)
     run = params.load("run", params.Run)
     chosen = choose({side: list_images(f"data/split/{side}") for side in ("train", "test")}, choices.max_images)
-    rows: list[figures.Point] = []
-    for name, path in checkpoint.MODELS.items():
-        model, about = checkpoint.load(path)
-        features, marks = [], []
-        for side, paths in chosen.items():
-            folder = load_folder(f"data/split/{side}", about.resolution, about.classes, paths)
-            features.append(predict(model.backbone, folder.pixels, about))
-            marks += [
-                (about.classes[label], side, path) for label, path in zip(folder.labels, folder.paths, strict=True)
-            ]
-        places = embed(np.concatenate(features), choices.perplexity, run.seed)
-        rows += [figures.Point(name, *mark, float(x), float(y)) for mark, (x, y) in zip(marks, places, strict=True)]
+    marks = [(path.split("/", 1)[0], side, path) for side, paths in chosen.items() for path in paths]
+    features = [penultimate(path, chosen) for path in checkpoint.MODELS.values()]
+    # One thread a model: how the sums of one are shared among threads would change their rounding.
+    with threadpool_limits(1):
+        embedded = in_threads(lambda own: embed(own, choices.perplexity, run.seed), features)
+        rows = [
+            figures.Point(name, *mark, float(x), float(y))
+            for name, places in zip(checkpoint.MODELS, embedded, strict=True)
+            for mark, (x, y) in zip(marks, places, strict=True)
+        ]
     files.write_csv("plots/tsne.csv", ("model", "class", "split", "path", "x", "y"), rows)
     figures.tsne(rows, "plots/tsne.png")
+
+
+def penultimate(path: Path, chosen: dict[str, list[str]]) -> np.ndarray:
+    """What the model in `path` sees before its head, float32 (N, width), in the order of `chosen`."""
+    model, about = checkpoint.load(path)
+    folders = (load_folder(f"data/split/{s}", about.resolution, about.classes, paths) for s, paths in chosen.items())
+    return np.concatenate([predict(model.backbone, folder.pixels, about) for folder in folders])
 
 
 def choose(paths: dict[str, list[str]], limit: int) -> dict[str, list[str]]:
@@ -72,8 +78,6 @@ def embed(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
             f"tsne.perplexity in params.yaml is {perplexity:g}, but there are {len(features)} images: make it less"
         )
     components = min(COMPONENTS, *features.shape)
-    # How the sums are shared among threads changes their rounding, and t-SNE amplifies it: one thread.
-    with threadpool_limits(1):
-        reduced = PCA(components, svd_solver="full").fit_transform(features.astype(np.float64))
-        places: np.ndarray = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(reduced)
+    reduced = PCA(components, svd_solver="full").fit_transform(features.astype(np.float64))
+    places: np.ndarray = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(reduced)
     return places
