@@ -22,7 +22,17 @@ from sklearn.datasets import load_digits  # noqa: E402
 from darkroom import demo  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
-TRAVELS = ["dvc.yaml", "params.yaml", "src", ".dvc/config", ".dvc/plots", ".dvc/.gitignore", ".gitignore", "weights"]
+TRAVELS = [
+    "dvc.yaml",
+    "params.yaml",
+    "src",
+    ".dvc/config",
+    ".dvc/plots",
+    ".dvc/.gitignore",
+    ".gitignore",
+    "weights",
+    "data/groups.csv",
+]
 
 # Small enough for seconds, and otherwise the params as committed.
 SMALL = {
@@ -89,7 +99,6 @@ def make_project(target: Path, write_raw: Callable[[Path], None]) -> Path:
     """A committed Git + DVC project with small params and its own images, in a folder with a space in its name."""
     copy_project(target)
     set_params(target, SMALL)
-    (target / "data").mkdir()
     write_raw(target / "data" / "raw")
     run("git", "init", "-q", "-b", "main", cwd=target)
     run("git", "config", "user.email", "tests@example.org", cwd=target)

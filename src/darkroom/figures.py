@@ -57,11 +57,14 @@ def panels(
         for ax, title in zip(axes[0], titles, strict=True):
             ax.set_title(title)
         yield axes[0]
-        buffer = io.BytesIO()
-        figure.savefig(
-            buffer, format="png", metadata={"Software": ""}, bbox_inches="tight"
-        )  # matplotlib would sign with its version
-        plt.close(figure)
+        _save(figure, path)
+
+
+def _save(figure: Any, path: str | Path) -> None:
+    """The figure as PNG, without matplotlib's signature, which has its version."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": ""}, bbox_inches="tight")
+    plt.close(figure)
     write_bytes(path, buffer.getvalue())
 
 
@@ -77,6 +80,37 @@ def contact_sheet(images: Sequence[Image.Image], path: str | Path) -> None:
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     write_bytes(path, buffer.getvalue())
+
+
+def captioned_sheet(shown: Sequence[tuple[Image.Image, str]], path: str | Path) -> None:
+    """Thumbnails, six a row, each under its caption."""
+    rows = max(1, -(-len(shown) // 6))
+    with plt.rc_context({**matplotlib.rcParamsDefault, "backend": "Agg", **STYLE, "font.size": 7}):
+        figure, axes = plt.subplots(rows, 6, figsize=(10, 1.9 * rows), squeeze=False, layout="constrained")
+        for ax in axes.flat:
+            ax.axis("off")
+        for ax, (image, caption) in zip(axes.flat, shown, strict=False):
+            ax.imshow(image)
+            ax.set_title(caption, fontsize=7)
+        _save(figure, path)
+
+
+def pairs(shown: Sequence[tuple[Image.Image, Image.Image, str]], path: str | Path) -> None:
+    """Pairs of images side by side with a caption each, two pairs a row."""
+    rows = max(1, -(-len(shown) // 2))
+    with plt.rc_context({**matplotlib.rcParamsDefault, "backend": "Agg", **STYLE}):
+        figure, axes = plt.subplots(rows, 4, figsize=(8, 2.2 * rows), squeeze=False, layout="constrained")
+        for ax in axes.flat:
+            ax.axis("off")
+        if not shown:
+            axes[0, 0].text(0, 0.5, "no near duplicates across train and test")
+        for index, (first, second, caption) in enumerate(shown):
+            left, right = axes[index // 2, index % 2 * 2], axes[index // 2, index % 2 * 2 + 1]
+            left.imshow(first)
+            left.set_title(f"train, {caption}")
+            right.imshow(second)
+            right.set_title("test")
+        _save(figure, path)
 
 
 def curves(rows: Mapping[str, Sequence[Mapping[str, str]]], path: str | Path) -> None:

@@ -1,0 +1,225 @@
+"""What real folders hold: every odd file is used or left out with its reason, and never touched."""
+
+import hashlib
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from conftest import set_params, write_digits
+from darkroom import data_diff, files, images, leaks, split
+from darkroom.errors import UserError
+from darkroom.survey import perceptual_hash, survey
+
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+
+
+def saved(**options: object) -> Callable[[Path], None]:
+    mode = options.pop("mode", "RGB")
+    return lambda path: PICTURE.convert(str(mode)).save(path, **options)
+
+
+def truncated(path: Path) -> None:
+    PICTURE.save(path)
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def animated(path: Path) -> None:
+    PICTURE.save(path, save_all=True, append_images=[Image.new("RGB", PICTURE.size)])
+
+
+def rotated(path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter when shown
+    PICTURE.save(path, exif=exif)
+
+
+def bomb(path: Path) -> None:
+    """A PNG of a few bytes that says it is 30,000 x 30,000."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "reason"),
+    [
+        ("good.png", saved(), ""),
+        ("truncated.jpg", truncated, "cannot be decoded"),
+        ("zero.png", Path.touch, "is empty"),
+        ("text.jpg", lambda path: path.write_text("not a picture"), "is not an image"),
+        ("lies.jpg", saved(format="PNG"), ""),
+        ("deep.png", lambda path: Image.fromarray(np.full((8, 8), 999, np.uint16)).save(path), ""),
+        ("palette.png", saved(mode="P"), ""),
+        ("alpha.png", saved(mode="RGBA"), ""),
+        ("print.jpg", saved(mode="CMYK"), ""),
+        ("bits.png", saved(mode="1"), ""),
+        ("turned.jpg", rotated, ""),
+        ("moving.gif", animated, ""),
+        ("moving.webp", animated, ""),
+        ("scan.tif", saved(), ""),
+        ("old.bmp", saved(), ""),
+        ("web.jpg", saved(progressive=True), ""),
+        ("dot.png", lambda path: PICTURE.resize((1, 1)).save(path), ""),
+        ("bomb.png", bomb, "has 900 megapixels"),
+        ("a name with spaces.png", saved(), ""),
+        ("Grüße 猫.png", saved(), ""),
+        ("two\nlines.png", saved(), ""),
+        ("-rf.png", saved(), ""),
+        ("notes.txt", lambda path: path.write_text("x"), "is not named as an image"),
+        ("nested/deeper/a.png", saved(), ""),
+        ("outside.png", lambda path: path.symlink_to("/etc/hostname"), "is a link out of the data set"),
+        ("nowhere.png", lambda path: path.symlink_to("gone.png"), "is a link to nothing"),
+        ("folder", lambda path: path.symlink_to("/etc"), "is a link to a folder"),
+    ],
+)
+def test_each_kind_of_file(tmp_path: Path, name: str, make: Callable[[Path], None], reason: str) -> None:
+    path = tmp_path / "raw" / "class" / name
+    path.parent.mkdir(parents=True)
+    make(path)
+    before = path.lstat()
+    (one,) = survey(tmp_path / "raw", max_megapixels=100)
+    assert one.path == f"class/{name}"
+    assert one.reason.startswith(reason)
+    assert bool(one.reason) == bool(reason)
+    assert (path.lstat().st_mtime_ns, path.lstat().st_mode) == (before.st_mtime_ns, before.st_mode)
+    if not reason:
+        assert images.open_rgb(path).mode == "RGB"
+        assert one.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_pixels_of_odd_files(tmp_path: Path) -> None:
+    rotated(tmp_path / "turned.jpg")
+    assert images.open_rgb(tmp_path / "turned.jpg").size == (40, 60)
+    animated(tmp_path / "moving.webp")
+    assert np.asarray(images.open_rgb(tmp_path / "moving.webp")).mean() > 50  # the second frame is black
+
+
+def test_a_link_inside_the_data_set_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "class").mkdir()
+    PICTURE.save(tmp_path / "class/true.png")
+    (tmp_path / "class/link.png").symlink_to("true.png")
+    assert [one.reason for one in survey(tmp_path, 100)] == ["", ""]
+
+
+def test_system_files_and_strays(tmp_path: Path) -> None:
+    for name in (".DS_Store", "class/Thumbs.db", "class/.hidden.png", "__MACOSX/class/a.png", "stray.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        PICTURE.save(tmp_path / name, format="PNG")
+    assert [(one.path, one.reason) for one in survey(tmp_path, 100)] == [("stray.png", "lies in no class folder")]
+
+
+def test_names_that_differ_in_case_are_two_images(folder: Path) -> None:
+    raw = folder / "data/raw/digit-0"
+    (raw / "000.png").rename(raw / "A.png")
+    (raw / "001.png").rename(raw / "a.png")
+    split.main()
+    assert {"digit-0/A.png", "digit-0/a.png"} <= {row["path"] for row in files.read_csv("data/manifest.csv")}
+
+
+def test_bad_images_are_skipped_and_listed_or_stop_the_run(folder: Path) -> None:
+    truncated(folder / "data/raw/digit-1/bad\nname.png")
+    split.main()
+    rows = {row["path"]: row for row in files.read_csv("data/manifest.csv")}
+    assert rows["digit-1/bad\nname.png"]["reason"].startswith("cannot be decoded")
+    assert files.read_json("metrics/split.json")["left_out"] == 1
+    set_params(folder, {"split": {"on_bad_image": "fail"}})
+    with pytest.raises(UserError, match=r"cannot be decoded.*on_bad_image"):
+        split.main()
+
+
+def test_the_same_bytes_under_two_labels(folder: Path) -> None:
+    twin = folder / "data/raw/digit-1/twin.png"
+    twin.write_bytes((folder / "data/raw/digit-0/000.png").read_bytes())
+    split.main()
+    assert files.read_json("metrics/split.json")["conflicts"] == 1
+    set_params(folder, {"split": {"on_conflict": "fail"}})
+    with pytest.raises(UserError, match=r"digit-0/000.png.*digit-1/twin.png.*different labels"):
+        split.main()
+
+
+def test_near_duplicates_are_all_pairs_within_the_distance() -> None:
+    """Against the comparison of every pair."""
+    generator = np.random.default_rng(0)
+    ours = generator.integers(0, 256, (60, 32), dtype=np.uint8)
+    theirs = ours[:40].copy()
+    for row in theirs:  # flip up to 40 of 256 bits
+        for bit in generator.integers(0, 256, generator.integers(0, 40)):
+            row[bit // 8] ^= 1 << (bit % 8)
+    expected = {
+        (i, j): int(np.unpackbits(a ^ b).sum())
+        for i, a in enumerate(ours)
+        for j, b in enumerate(theirs)
+        if np.unpackbits(a ^ b).sum() <= 15
+    }
+    found = leaks.near_duplicates([r.tobytes() for r in ours], [r.tobytes() for r in theirs], 15)
+    assert {(pair.first, pair.second): pair.distance for pair in found} == expected
+    assert len(found) > 5
+
+
+def test_a_recompressed_smaller_copy_is_near_and_another_picture_is_not(tmp_path: Path) -> None:
+    china, flower = (Image.fromarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg"))
+    china.resize((320, 213)).save(tmp_path / "again.jpg", quality=70)
+    again = perceptual_hash(images.open_rgb(tmp_path / "again.jpg"))
+    (pair,) = leaks.near_duplicates([perceptual_hash(china), perceptual_hash(flower)], [again], 10)
+    assert pair.first == 0
+
+
+def test_a_parted_data_set_is_taken_as_it_is(folder: Path) -> None:
+    raw = folder / "data/raw"
+    raw.rename(folder / "data/flat")
+    write_digits(raw / "train", 20)
+    (raw / "test").mkdir()
+    for label in ("digit-0", "digit-1", "digit-2"):
+        (raw / "test" / label).mkdir()
+        for path in sorted((folder / "data/flat" / label).iterdir())[20:]:
+            path.rename(raw / "test" / label / path.name)
+    set_params(folder, {"split": {"mode": "folders", "ratio": {"train": 0.5, "val": 0.25, "test": 0.25}}})
+    split.main()
+    rows = files.read_csv("data/manifest.csv")
+    assert {row["split"] for row in rows if row["path"].startswith("test/")} == {"test"}
+    assert {row["split"] for row in rows if row["path"].startswith("train/")} == {"train", "val"}
+    assert len(list(Path("data/split").rglob("*.png"))) == 90
+
+
+def test_groups_from_a_table(folder: Path) -> None:
+    rows = [(path, str(int(path[-6:-4]) % 15)) for path in images.list_images("data/raw")]
+    files.write_csv("data/groups.csv", ("path", "group"), rows)
+    set_params(folder, {"split": {"group": "data/groups.csv"}})
+    split.main()
+    sides = {(row["group"], row["split"]) for row in files.read_csv("data/manifest.csv")}
+    assert len(sides) == 15
+    files.write_csv("data/groups.csv", ("path", "group"), rows[1:])
+    with pytest.raises(UserError, match=r"has no group for 'digit-0/000.png'"):
+        split.main()
+
+
+def test_diff_names_each_change_once() -> None:
+    def row(path: str, label: str, side: str, digest: str, reason: str = "") -> data_diff.Row:
+        return data_diff.Row(path, label, side, digest, reason)
+
+    old = [row("a/1", "a", "train", "s1"), row("a/2", "a", "test", "s2"), row("a/3", "a", "val", "s3"),
+           row("a/4", "a", "val", "s4"), row("a/6", "a", "val", "s6"), row("a/7", "a", "val", "s7")]  # fmt: skip
+    new = [row("a/1", "a", "train", "s1"), row("b/2", "b", "test", "s2"), row("a/33", "a", "val", "s3"),
+           row("a/4", "a", "train", "s4"), row("a/5", "", "left out", "", "is empty"), row("a/6", "a", "val", "other"),
+           row("a/7", "a", "val", "s7"), row("a/8", "a", "val", "s7")]  # fmt: skip
+    kinds = [(one.kind, (one.new or one.old).path) for one in data_diff.diff(old, new)]  # type: ignore[union-attr]
+    assert kinds == [
+        ("added", "a/6"),
+        ("added", "a/8"),
+        ("removed", "a/6"),
+        ("relabelled", "b/2"),
+        ("moved", "a/4"),
+        ("renamed", "a/33"),
+        ("left out", "a/5"),
+    ]
