@@ -3,6 +3,8 @@
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -52,6 +54,25 @@ def summary() -> None:
     from darkroom import summary
 
     print(summary.table())
+
+
+@app.command("data-diff")
+def data_diff(
+    old: Annotated[str, typer.Argument(help="A Git revision.")] = "HEAD",
+    new: Annotated[str | None, typer.Argument(help="Another; the work tree when left out.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Also write thumbnails of the changed images to this PNG.")
+    ] = None,
+) -> None:
+    """Which images were added, removed, relabelled, moved or renamed between two revisions, as Markdown."""
+    from darkroom import data_diff
+
+    changes = data_diff.diff(data_diff.read_manifest(old), data_diff.read_manifest(new))
+    print(data_diff.markdown(changes, old, new or "the work tree"), end="")
+    if picture and changes:
+        from darkroom import thumbnails
+
+        thumbnails.of_changes(changes, old, new, picture)
 
 
 def _stage_command(name: str) -> Callable[[], None]:

@@ -1,0 +1,149 @@
+"""What changed between the data of two revisions, from their manifests: in words and in thumbnails."""
+
+import csv
+import io
+import subprocess
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from darkroom.errors import UserError
+
+MANIFEST = "data/manifest.csv"
+KINDS = ("added", "removed", "relabelled", "moved", "renamed", "left out")
+LISTED = 20  # files of each kind that the report names
+
+
+class Row(NamedTuple):
+    """A row of a manifest."""
+
+    path: str
+    label: str
+    split: str
+    sha256: str
+    reason: str
+
+
+class Change(NamedTuple):
+    """What became of one image; `old` is None where it is new, `new` where it is gone."""
+
+    kind: str
+    old: Row | None
+    new: Row | None
+
+
+def read_manifest(revision: str | None) -> list[Row]:
+    """The manifest of a Git revision, or of the work tree for None.
+
+    Raises:
+        UserError: There is no such revision, or no manifest in it.
+    """
+    if revision is None:
+        if not Path(MANIFEST).exists():
+            raise UserError(f"there is no {MANIFEST} in the work tree: run `dvc repro split`")
+        text = Path(MANIFEST).read_text(encoding="utf-8", errors="surrogateescape")
+    else:
+        known = subprocess.run(
+            ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"],
+            stdout=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+        if known.returncode:
+            raise UserError(f"Git knows no revision '{revision}': `git log` and `dvc exp list` show those there are")
+        shown = subprocess.run(
+            ["git", "show", f"{known.stdout.strip()}:./{MANIFEST}"], capture_output=True, check=False
+        )
+        if shown.returncode:
+            raise UserError(f"revision '{revision}' has no {MANIFEST}: it is from before the first `dvc repro`")
+        text = shown.stdout.decode("utf-8", "surrogateescape")
+    return [
+        Row(row["path"], row["label"], row["split"], row["sha256"], row.get("reason") or "")
+        for row in csv.DictReader(io.StringIO(text, newline=""))
+    ]
+
+
+def diff(old: Sequence[Row], new: Sequence[Row]) -> list[Change]:
+    """What happened to each image, matched by path and content first, and then by content alone, sorted by path.
+
+    An image whose content changed under the same name is one removed and one added: it is another image.
+    """
+    before = {(row.path, row.sha256): row for row in old if not row.reason}
+    after = {(row.path, row.sha256): row for row in new if not row.reason}
+    changes = [_compare(before[key], after[key]) for key in before.keys() & after.keys()]
+    gone = _by_content([before[key] for key in before.keys() - after.keys()])
+    come = _by_content([after[key] for key in after.keys() - before.keys()])
+    for digest in gone.keys() | come.keys():
+        olds, news = gone.get(digest, []), come.get(digest, [])
+        common = min(len(olds), len(news))
+        changes += [_compare(one, other) for one, other in zip(olds, news, strict=False)]
+        changes += [Change("removed", row, None) for row in olds[common:]]
+        changes += [Change("added", None, row) for row in news[common:]]
+    known = {(row.path, row.reason) for row in old}
+    changes += [Change("left out", None, row) for row in new if row.reason and (row.path, row.reason) not in known]
+    return sorted((one for one in changes if one.kind), key=lambda one: (KINDS.index(one.kind), _row(one).path))
+
+
+def _compare(old: Row, new: Row) -> Change:
+    """The gravest of what happened to an image; "" where nothing did."""
+    kind = (
+        "relabelled" if old.label != new.label
+        else "moved" if old.split != new.split
+        else "renamed" if old.path != new.path
+        else ""
+    )  # fmt: skip
+    return Change(kind, old, new)
+
+
+def _by_content(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows of the same bytes together, sorted by path."""
+    groups = defaultdict(list)
+    for row in sorted(rows):
+        groups[row.sha256].append(row)
+    return groups
+
+
+def _row(change: Change) -> Row:
+    """The image as it is, or as it was."""
+    row = change.new or change.old
+    assert row is not None
+    return row
+
+
+def markdown(changes: Sequence[Change], old: str, new: str) -> str:
+    """The changes as Markdown: a table of counts by class and split, then the files."""
+    if not changes:
+        return f"No image differs between {old} and {new}.\n"
+    counts = Counter((one.kind, _row(one).label, _row(one).split) for one in changes if one.kind != "left out")
+    lines = [f"### Images: {old} to {new}", ""]
+    if counts:
+        lines += ["| change | class | split | images |", "|---|---|---|---:|"]
+        ranked = sorted(counts.items(), key=lambda item: (KINDS.index(item[0][0]), item[0]))
+        lines += [f"| {kind} | {label} | {split} | {number} |" for (kind, label, split), number in ranked]
+    for kind in KINDS:
+        own = [one for one in changes if one.kind == kind]
+        if own:
+            lines += ["", f"**{kind}** ({len(own)})", ""]
+            lines += [f"- {_in_words(one)}" for one in own[:LISTED]]
+            if len(own) > LISTED:
+                lines.append(f"- and {len(own) - LISTED} more")
+    return "\n".join(lines) + "\n"
+
+
+def _in_words(change: Change) -> str:
+    """One change in a line."""
+    row, old = _row(change), change.old
+    name = f"`{row.path!r}`"
+    match change.kind:
+        case "relabelled":
+            assert old is not None
+            return f"{name} ({row.split}): {old.label} to {row.label}"
+        case "moved":
+            assert old is not None
+            return f"{name}: {old.split} to {row.split}"
+        case "renamed":
+            assert old is not None
+            return f"`{old.path!r}` to {name} ({row.split})"
+        case "left out":
+            return f"{name} {row.reason}"
+        case _:
+            return f"{name} ({row.split})"

@@ -1,0 +1,52 @@
+"""Changed images as pictures, fetched from the revision that has them."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from darkroom import figures
+from darkroom.data_diff import Change, Row
+from darkroom.images import open_rgb
+
+SHOWN = 48  # images at most
+MISSING = Image.new("RGB", (64, 64), "lightgrey")
+
+
+def of_changes(changes: Sequence[Change], old: str | None, new: str | None, path: Path) -> None:
+    """A sheet of thumbnails, each under what happened to it; grey where DVC's cache no longer has the image."""
+    shown = [change for change in changes if change.kind != "left out"][:SHOWN]
+    images = [(fetch(change.new, new) if change.new else fetch(change.old, old), caption(change)) for change in shown]
+    figures.captioned_sheet(images, path)
+
+
+def fetch(row: Row | None, revision: str | None) -> Image.Image:
+    """The image as it was at `revision` (None: the work tree), from the work tree or DVC's cache."""
+    import dvc.api
+    from dvc.exceptions import DvcException
+
+    assert row is not None
+    place = f"data/raw/{row.path}"
+    try:
+        if revision is None:
+            return open_rgb(place)
+        content: Any = io.BytesIO(dvc.api.read(place, rev=revision, mode="rb"))  # Pillow takes it as well as a path
+        return open_rgb(content)
+    except (DvcException, OSError, SyntaxError, ValueError):
+        return MISSING
+
+
+def caption(change: Change) -> str:
+    """Two short lines: what, and from where to where."""
+    old, new = change.old, change.new
+    match change.kind, old, new:
+        case "relabelled", Row(), Row():
+            return f"relabelled\n{old.label} to {new.label}"
+        case "moved", Row(), Row():
+            return f"moved\n{old.split} to {new.split}"
+        case _:
+            row = new or old
+            assert row is not None
+            return f"{change.kind}\n{row.label}, {row.split}"
