@@ -26,4 +26,7 @@ def run(name: str) -> int:
     except UserError as error:
         print(f"darkroom {name}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"\ndarkroom {name}: interrupted; the next run goes on from the last finished epoch", file=sys.stderr)
+        return 130
     return 0

@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional
 
-from darkroom import checkpoint, models, params, training
+from darkroom import checkpoint, models, params, resume, training
 from darkroom.files import write_csv, write_json
 from darkroom.images import Folder, load_folder
 from darkroom.inference import predict
@@ -37,6 +37,7 @@ def main() -> None:
     model = models.build(about.architecture, about.options, len(about.classes))
     backbone, _ = models.without_head(pretrained.model)
     model.backbone.load_state_dict(backbone.state_dict())
+    models.check(model, images.resolution)
     fit_head(model, train, recipe, about)
     head_loss, head_accuracy = training.score(model, val, about)
     print(f"head alone: val loss {head_loss:.3f} accuracy {head_accuracy:.3f}", flush=True)
@@ -50,12 +51,13 @@ def main() -> None:
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}], lr=recipe.lr
     )
-    history = training.fit(model, optimizer, train, val, recipe, about, run.seed)
+    history = training.fit("train_finetune", model, optimizer, train, val, recipe, about, run.seed)
 
     checkpoint.save(checkpoint.MODELS["finetune"], model, about)
     write_csv("plots/train_finetune.csv", *training.curves(history))
     head_alone = {"val_accuracy": head_accuracy, "val_loss": head_loss}
     write_json("metrics/train_finetune.json", {**training.summary(history), "head_alone": head_alone})
+    resume.forget("train_finetune")
 
 
 def fit_head(model: models.Classifier, train: Folder, recipe: Params, about: checkpoint.About) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from darkroom import checkpoint, models, params, training
+from darkroom import checkpoint, models, params, resume, training
 from darkroom.files import read_json, write_csv, write_json
 from darkroom.images import load_folder
 from darkroom.params import Count
@@ -33,11 +33,13 @@ def main() -> None:
     about = checkpoint.About(models.SMALL_CNN, options, train.classes, images.resolution, mean, std)
     torch.manual_seed(run.seed)
     model = models.build(about.architecture, about.options, len(about.classes))
+    models.check(model, images.resolution)
     optimizer = torch.optim.SGD(
         model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0
     )
-    history = training.fit(model, optimizer, train, val, recipe, about, run.seed)
+    history = training.fit("train_scratch", model, optimizer, train, val, recipe, about, run.seed)
 
     checkpoint.save(checkpoint.MODELS["scratch"], model, about)
     write_csv("plots/train_scratch.csv", *training.curves(history))
     write_json("metrics/train_scratch.json", training.summary(history))
+    resume.forget("train_scratch")

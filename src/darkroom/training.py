@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, fields
-from typing import Annotated, Literal
+from dataclasses import asdict, astuple, dataclass, fields
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from darkroom import resume
 from darkroom.augment import DRAWS, Augment, augment
 from darkroom.checkpoint import About, plain
 from darkroom.images import Folder
@@ -25,7 +26,7 @@ class Recipe(Section):
     """What both trainings let one choose. params.yaml gives the reason of each default."""
 
     epochs: Count
-    batch_size: Count
+    batch_size: Annotated[int, Field(ge=2)]  # BatchNorm needs two
     lr: Positive
     weight_decay: Annotated[float, Field(ge=0)]
     schedule: Literal["one_cycle", "cosine", "constant"]
@@ -50,6 +51,7 @@ class Epoch:
 
 
 def fit(
+    name: str,
     model: Classifier,
     optimizer: torch.optim.Optimizer,
     train: Folder,
@@ -61,9 +63,11 @@ def fit(
     """Train `model` for `recipe.epochs`, and leave it with the weights of the epoch that did best on val.
 
     Best is the highest val accuracy; among equals the lowest val loss, then the earliest epoch. Where `recipe.average` is
-    not 0, it is the running average of the weights that is scored and kept.
+    not 0, it is the running average of the weights that is scored and kept. A training that was killed goes on after its
+    last whole epoch, and ends as if nothing had happened.
 
     Args:
+        name: Under which the state between epochs is kept; `resume.forget` it once the results are written.
         model: In channels-last format; trained in place. Parameters that want no gradient stay as they are, and so do the
             statistics of BatchNorm layers that have none that does.
         optimizer: Over the parameters to train. Its groups' rates are the peaks of the schedule.
@@ -75,42 +79,80 @@ def fit(
     Returns:
         A row for each epoch that was run: fewer than `recipe.epochs` when `recipe.patience` ended the training.
     """
-    steps = max(1, len(train.labels) // recipe.batch_size)
-    schedule = _schedule(optimizer, recipe, steps)
+    start = b"".join(tensor.numpy().tobytes() for tensor in plain(model.state_dict()).values())
+    data = (part.tobytes() for folder in (train, val) for part in (folder.pixels, folder.labels))
+    own_key = resume.key(
+        recipe.model_dump(), asdict(about), {"seed": seed, "threads": torch.get_num_threads()}, start, *data
+    )
+
+    schedule = _schedule(optimizer, recipe, _steps(train, recipe))
     averaged = None
     if recipe.average:
         averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
-    scored = averaged.module if averaged else model
-    weight = class_weights(train.labels, len(train.classes)) if recipe.class_weights == "balanced" else None
+    parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule, "averaged": averaged}
+    parts = {key: part for key, part in parts.items() if part is not None}
     history: list[Epoch] = []
-    best, best_state = (-1.0, 0.0), plain(model.state_dict())
-    for number in range(1, recipe.epochs + 1):
-        order, draws = draw(seed, number, len(train.labels))
-        losses, hits = [], 0
-        set_training(model)
-        for batch in progress(torch.tensor_split(order, steps), f"epoch {number}/{recipe.epochs}"):
-            images = normalised(augment(as_tensor(train.pixels[batch.numpy()]), draws[batch], recipe.augment), about)
-            labels = torch.from_numpy(train.labels)[batch]
-            logits = model(images)
-            loss = functional.cross_entropy(logits, labels, weight, label_smoothing=recipe.label_smoothing)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            if averaged:
-                averaged.update_parameters(model)
-            losses.append(loss.item() * len(batch))
-            hits += int((logits.argmax(1) == labels).sum())
-        val_loss, val_accuracy = score(scored, val, about)
-        lr = float(schedule.get_last_lr()[-1])
-        history.append(Epoch(number, sum(losses) / len(order), hits / len(order), val_loss, val_accuracy, lr))
+    best = plain(model.state_dict())
+    if state := resume.load(name, own_key):
+        for key, part in parts.items():
+            part.load_state_dict(state[key])
+        history, best = [Epoch(*row) for row in state["history"]], state["best"]
+        tqdm.write(f"going on after epoch {len(history)} of a run that was interrupted")
+
+    while len(history) < recipe.epochs and not _is_out_of_patience(history, recipe.patience):
+        number = len(history) + 1
+        loss, accuracy = train_epoch(model, averaged, optimizer, schedule, train, recipe, about, seed, number)
+        scored = averaged.module if averaged else model
+        history.append(Epoch(number, loss, accuracy, *score(scored, val, about), float(schedule.get_last_lr()[-1])))
         tqdm.write(describe(history[-1], recipe.epochs))
-        if (val_accuracy, -val_loss) > best:
-            best, best_state = (val_accuracy, -val_loss), plain(scored.state_dict())
-        elif recipe.patience and number - best_epoch(history).epoch >= recipe.patience:
-            break
-    model.load_state_dict(best_state)
+        if best_epoch(history) is history[-1]:
+            best = plain(scored.state_dict())
+        states = {key: part.state_dict() for key, part in parts.items()}
+        resume.save(name, own_key, {**states, "history": [astuple(epoch) for epoch in history], "best": best})
+    model.load_state_dict(best)
     return history
+
+
+def train_epoch(
+    model: Classifier,
+    averaged: AveragedModel | None,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    train: Folder,
+    recipe: Recipe,
+    about: About,
+    seed: int,
+    number: int,
+) -> tuple[float, float]:
+    """One pass over the training images; its mean loss and accuracy, on augmented images and while the weights change."""
+    order, draws = draw(seed, number, len(train.labels))
+    weight = class_weights(train.labels, len(train.classes)) if recipe.class_weights == "balanced" else None
+    total, hits = 0.0, 0
+    set_training(model)
+    for batch in progress(torch.tensor_split(order, _steps(train, recipe)), f"epoch {number}/{recipe.epochs}"):
+        images = normalised(augment(as_tensor(train.pixels[batch.numpy()]), draws[batch], recipe.augment), about)
+        labels = torch.from_numpy(train.labels)[batch]
+        logits = model(images)
+        loss = functional.cross_entropy(logits, labels, weight, label_smoothing=recipe.label_smoothing)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if averaged:
+            averaged.update_parameters(model)
+        total += loss.item() * len(batch)
+        hits += int((logits.argmax(1) == labels).sum())
+    return total / len(order), hits / len(order)
+
+
+def _steps(train: Folder, recipe: Recipe) -> int:
+    """Batches an epoch. They are as equal as can be and hold at least `batch_size` images: none is too small for BatchNorm."""
+    return max(1, len(train.labels) // recipe.batch_size)
+
+
+def _is_out_of_patience(history: list[Epoch], patience: int) -> bool:
+    """Whether the last `patience` epochs brought nothing better."""
+    return bool(patience and history) and len(history) - best_epoch(history).epoch >= patience
 
 
 def best_epoch(history: list[Epoch]) -> Epoch:
