@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conftest import ROOT, SMALL, copy_project, run, set_params, write_digits
-from darkroom import checkpoint, models, params, split
+from darkroom import checkpoint, models, params, split, weights
 from darkroom.errors import UserError
 
 
@@ -171,3 +171,42 @@ def test_dvc_stops_without_a_traceback(tmp_path: Path) -> None:
 def test_unknown_stage_and_command(tmp_path: Path) -> None:
     assert "usage" in run("python", ROOT / "src/darkroom", "trane", cwd=tmp_path, code=1)
     assert "No such command" in run("darkroom", "trane", cwd=tmp_path, code=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        (
+            "train_scratch",
+            {"train_scratch": {"blocks": 7}},
+            r"cannot be trained on 32 px squares.*train_scratch.blocks",
+        ),
+        (
+            "train_finetune",
+            {"train_finetune": {"backbone": "timm/vit_tiny_patch16_224"}},
+            r"cannot be trained on 32 px",
+        ),
+        ("train_finetune", {"train_finetune": {"backbone": "squeezenet1_0"}}, r"does not end in a linear layer"),
+        (
+            "train_finetune",
+            {"train_finetune": {"backbone": "fasterrcnn_resnet50_fpn"}},
+            r"neither torchvision nor timm",
+        ),
+        ("train_finetune", {"train_finetune": {"weights": "../own.pth"}}, r"'default' or a file in weights/"),
+    ],
+)
+def test_networks_that_do_not_fit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, changes: dict[str, dict[str, object]], message: str
+) -> None:
+    set_params(folder, changes)
+    stage("split")
+    stage("stats")
+
+    def without_download(backbone: str, _: str) -> weights.Pretrained:
+        return weights.Pretrained(models.imagenet_model(backbone), [0.5] * 3, [0.5] * 3)
+
+    if "vit" in str(changes) or "squeeze" in str(changes):
+        monkeypatch.setattr(importlib.import_module("darkroom.train_finetune"), "load_pretrained", without_download)
+    with pytest.raises(UserError, match=message):
+        stage(name)
+    assert not list(folder.glob("models/*"))

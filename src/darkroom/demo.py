@@ -25,8 +25,10 @@ def provide_raw() -> None:
     if TRACKED.exists():
         if dvc.call("checkout", "--quiet", str(TRACKED), quiet=True) == 0 and RAW.exists():
             return
-        if dvc.read("remote", "list").strip() and dvc.call("pull", str(TRACKED)) == 0:
-            return
+        if dvc.read("remote", "list").strip():
+            dvc.call("pull")  # models and all: what the remote has need not be built again; some may be missing there
+            if RAW.exists():
+                return
         if DEMO_MD5 not in TRACKED.read_text(encoding="utf-8"):
             raise UserError(
                 f"{RAW} is missing, and neither DVC's cache nor a remote has what {TRACKED} tracks: "

@@ -83,7 +83,8 @@ def judge(test: Folder, probabilities: np.ndarray, choices: Params, seed: int) -
 def merge_classes(classes: list[str], merge: str | None) -> np.ndarray:
     """The name that each class counts under: what the pattern's first group finds in it, or its own where it finds nothing."""
     found = [re.search(merge, label) if merge else None for label in classes]
-    return np.array([match.group(1) if match else label for match, label in zip(found, classes, strict=True)])
+    texts = [(match.group(1) if match.re.groups else match.group()) if match else None for match in found]
+    return np.array([text or label for text, label in zip(texts, classes, strict=True)])
 
 
 def compare(scratch: np.ndarray, finetune: np.ndarray) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -41,8 +41,8 @@ class Folder:
     classes: list[str]
 
 
-def open_rgb(path: str | Path) -> Image.Image:
-    """Decode an image file to 8-bit RGB, upright.
+def open_rgb(path: str | Path | IO[bytes]) -> Image.Image:
+    """Decode an image file (or the bytes of one) to 8-bit RGB, upright.
 
     The first frame of an animation; EXIF orientation applied; 16-bit grey scaled to 8 bits; transparency flattened on
     white.

@@ -1,5 +1,6 @@
 """The networks: a small CNN of our own, and the pretrained backbones of torchvision and timm."""
 
+import copy
 from collections import OrderedDict
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -52,6 +53,28 @@ def build(architecture: str, options: Mapping[str, Any], classes: int) -> Classi
         model = Classifier(backbone, features, classes, **options)
     # One memory format everywhere: BatchNorm rounds differently in another. This one is the fast one on CPUs and GPUs.
     return model.to(memory_format=torch.channels_last)
+
+
+def check(model: Classifier, resolution: int) -> None:
+    """See to it that `model` can be trained on squares of `resolution` pixels.
+
+    Raises:
+        UserError: It takes no pictures of this size, or gives more than logits while it trains.
+    """
+    probe = copy.deepcopy(model).train()
+    try:
+        with torch.no_grad():
+            logits = probe(torch.zeros(2, 3, resolution, resolution).contiguous(memory_format=torch.channels_last))
+    except (RuntimeError, ValueError, AssertionError, TypeError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(
+            f"this network cannot be trained on {resolution} px squares ({reason}): change images.resolution, "
+            "train_scratch.blocks or train_finetune.backbone in params.yaml"
+        ) from None
+    if not isinstance(logits, Tensor) or logits.shape != (2, model.head.out_features):
+        raise UserError(
+            "this backbone does not give one row of features an image: choose another train_finetune.backbone"
+        )
 
 
 def small_cnn(classes: int, width: int, blocks: int, dropout: float) -> Classifier:

@@ -1,11 +1,13 @@
 """Stage split: each usable image to train, val or test, and a report on all the others."""
 
+import io
 import os
 import re
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -168,12 +170,13 @@ def grouping(group: str | None) -> Callable[[str], str]:
 
     def match(path: str) -> str:
         found = re.search(group, path)
-        if found is None:
+        own: str | None = (found.group(1) if found.re.groups else found.group()) if found else None
+        if not own:
             raise UserError(
                 f"split.group in params.yaml, {group!r}, does not match {str(RAW / path)!r}: "
                 "mend the pattern, or rename the file"
             )
-        return found.group(1) if found.re.groups else found.group()
+        return own
 
     return match
 
@@ -227,7 +230,8 @@ def by_shuffle(images: Sequence[Image], choices: Params) -> list[str]:
             stand_in = raw / image.label / _flat(image)
             stand_in.parent.mkdir(parents=True, exist_ok=True)
             stand_in.touch()
-        splitfolders.ratio(raw, out, seed=choices.seed, ratio=ratio, move=True)
+        with redirect_stderr(io.StringIO()):  # its progress bar, of empty files
+            splitfolders.ratio(raw, out, seed=choices.seed, ratio=ratio, move=True)
         return [next(side for side in SIDES if (out / side / image.label / _flat(image)).exists()) for image in images]
 
 

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -32,8 +31,7 @@ def fetch(row: Row | None, revision: str | None) -> Image.Image:
     try:
         if revision is None:
             return open_rgb(place)
-        content: Any = io.BytesIO(dvc.api.read(place, rev=revision, mode="rb"))  # Pillow takes it as well as a path
-        return open_rgb(content)
+        return open_rgb(io.BytesIO(dvc.api.read(place, rev=revision, mode="rb")))
     except (DvcException, OSError, SyntaxError, ValueError):
         return MISSING
 

@@ -51,7 +51,7 @@ def load_pretrained(backbone: str, weights: str) -> Pretrained:
         UserError: The weights cannot be had, are damaged, or do not fit the backbone.
     """
     model = models.imagenet_model(backbone)
-    if weights.startswith(f"{FOLDER}/"):
+    if Path(weights).parent == FOLDER:
         _fit(model, read_state(weights), weights)
         return Pretrained(model, *_mean_and_std(backbone))
     if models.is_torchvision(backbone):
