@@ -88,7 +88,7 @@ def read_torch_file(path: str | Path) -> Any:
         raise UserError(f"{path} does not exist: check its name, or run `dvc repro`") from None
     except pickle.UnpicklingError:
         raise UserError(
-            f"{path} holds more than tensors, and loading it could run code: save its plain state dict"
+            f"{path} is damaged, or holds more than tensors, so that loading it could run code: save a plain state dict"
         ) from None
     except Exception:  # on bytes at random the unpickler stumbles in as many ways as there are bytes
         raise UserError(f"{path} cannot be read as a file of torch.save: get or build it again") from None

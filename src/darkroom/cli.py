@@ -34,6 +34,8 @@ def run() -> None:
     from darkroom import demo, summary
 
     started = time.monotonic()
+    if not Path("dvc.yaml").exists():
+        raise UserError("there is no dvc.yaml here: run from the project's top folder")
     demo.provide_raw()
     if code := dvc.call("repro"):
         raise typer.Exit(code)

@@ -1,5 +1,6 @@
 """The demo data: ELPV, 2,624 electroluminescence images of solar cells, as a folder a class."""
 
+import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,7 @@ def provide_raw() -> None:
         UserError: Other images are tracked, and neither cache nor remote has them.
     """
     if RAW.exists():
+        _notice_changes()
         return
     if TRACKED.exists():
         if dvc.call("checkout", "--quiet", str(TRACKED), quiet=True) == 0 and RAW.exists():
@@ -36,6 +38,22 @@ def provide_raw() -> None:
             )
     print(f"laying out the demo data in {RAW} (ELPV, CC BY-NC-SA 4.0)")
     lay_out(RAW)
+
+
+def _notice_changes() -> None:
+    """Say when data/raw holds another number of files than are tracked, and refuse to track that it is empty.
+
+    Raises:
+        UserError: It is empty.
+    """
+    present = sum(path.is_file() for path in RAW.rglob("*"))
+    if not present:
+        raise UserError(
+            f"{RAW} is empty: put a folder of images a class into it, or remove it to get back what was there"
+        )
+    tracked = re.search(r"nfiles: (\d+)", TRACKED.read_text(encoding="utf-8")) if TRACKED.exists() else None
+    if tracked and int(tracked[1]) != present:
+        print(f"{RAW} has {present} files where {TRACKED} tracks {tracked[1]}: taken as your change")
 
 
 def lay_out(target: Path) -> None:

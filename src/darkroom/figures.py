@@ -29,6 +29,7 @@ STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "grid.alpha": 0.3,
     "legend.frameon": False,
+    "text.parse_math": False,  # a class may be named $x$
 }
 TILE = 96  # pixels of a contact sheet's thumbnail
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from darkroom.errors import UserError
+
 DIGITS = 6  # significant; enough for any figure we print, and too few to show a last-bit difference
 
 
@@ -60,8 +62,15 @@ def _rounded(value: Any) -> Any:
 
 
 def read_json(path: str | Path) -> Any:
-    """The content of a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """The content of a JSON file that a stage wrote.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"{path} is missing or damaged: run `dvc repro`") from None
 
 
 def write_csv(path: str | Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -74,9 +83,16 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Sequence[Sequence[A
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, each as column -> text."""
-    with Path(path).open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
-        return list(csv.DictReader(stream))
+    """The rows of a CSV file, each as column -> text.
+
+    Raises:
+        UserError: It is missing.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
+            return list(csv.DictReader(stream))
+    except OSError:
+        raise UserError(f"{path} is missing: run `dvc repro`, or get it back by `git checkout {path}`") from None
 
 
 @contextmanager

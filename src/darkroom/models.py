@@ -83,7 +83,7 @@ def small_cnn(classes: int, width: int, blocks: int, dropout: float) -> Classifi
     Args:
         classes: The number of classes.
         width: Channels of the first block; each further block doubles them, up to 8 times.
-        blocks: How many blocks; the input's side should be at least 2 to their power.
+        blocks: How many blocks; the input's side must be at least twice 2 to their power.
         dropout: The share of features dropped before the head while training.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -116,7 +116,12 @@ def imagenet_model(name: str) -> nn.Module:
         return get_model(name, weights=None)
     plain = name.removeprefix("timm/")
     if timm.is_model(plain):
-        model: nn.Module = timm.create_model(plain, pretrained=False)
+        try:
+            model: nn.Module = timm.create_model(plain, pretrained=False)
+        except RuntimeError as error:  # the name is right, and its tag is not
+            raise UserError(
+                f"timm does not make '{plain}' ({error}): mend train_finetune.backbone in params.yaml"
+            ) from None
         return model
     close = get_close_matches(plain, [*_torchvision_names(), *timm.list_models()], n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "timm.list_models() lists hundreds"

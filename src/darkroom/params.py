@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from darkroom.errors import UserError
 
 PARAMS = Path("params.yaml")
+SECTIONS = {"run", "images", "split", "stats", "train_scratch", "train_finetune", "evaluate", "tsne"}
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -26,7 +27,7 @@ class Run(Section):
     """`run`: what every stage that computes with torch shares."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)]
-    threads: Count
+    threads: Annotated[int, Field(ge=1, le=1024)]
     mode: Literal["portable", "native"]
 
 
@@ -45,7 +46,7 @@ def load(name: str, model: type[AnySection]) -> AnySection:
     Raises:
         UserError: The file or the section is missing or not YAML, or a key is unknown, missing, mistyped or out of range.
     """
-    if not PARAMS.exists():
+    if not PARAMS.is_file():
         raise UserError(f"there is no {PARAMS} in {Path.cwd()}: run from the project's top folder")
     try:
         tree = yaml.load(PARAMS.read_text(encoding="utf-8"), Loader=_Loader)
@@ -53,6 +54,8 @@ def load(name: str, model: type[AnySection]) -> AnySection:
         raise UserError(f"{PARAMS} is not valid YAML, mend it: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict) or name not in tree:
         raise UserError(f"{PARAMS} has no section '{name}': add it, `git show HEAD:{PARAMS}` has one to copy")
+    if unknown := sorted(map(str, tree.keys() - SECTIONS)):
+        raise UserError(f"{PARAMS}: {unknown[0]} is not a section that darkroom knows: remove it or mend its spelling")
     try:
         return model.model_validate(tree[name])
     except ValidationError as error:

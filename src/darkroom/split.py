@@ -46,7 +46,7 @@ class Params(params.Section):
 
     mode: Literal["hash", "shuffle", "folders"]
     ratio: Ratio
-    salt: str
+    salt: str | int
     group: str | None
     seed: Annotated[int, Field(ge=0)]
     max_megapixels: params.Positive
@@ -144,7 +144,10 @@ def usable(found: Sequence[Found], choices: Params) -> list[Image]:
     ]
     labels = sorted({image.label for image in images})
     if not images:
-        raise UserError(f"{RAW} holds no images that can be used: put a folder of them a class into it")
+        raise UserError(
+            f"{RAW} holds no images that can be used: put a folder of them a class into it, or "
+            f"`git checkout data/raw.dvc && dvc checkout` to get back what was there"
+        )
     if len(labels) == 1:
         raise UserError(f"{RAW} has a single class, '{labels[0]}': a classifier needs two folders or more, one a class")
     return images
@@ -215,7 +218,7 @@ def by_folder(image: Image, choices: Params) -> str:
     return side
 
 
-def place(image: Image, salt: str) -> float:
+def place(image: Image, salt: str | int) -> float:
     """Where an image falls in [0, 1): the hash of its group or content."""
     digest = files.sha256(f"{salt}\0{image.group or image.sha256}".encode("utf-8", "surrogateescape"))
     return int(digest[:13], 16) / 16**13  # 52 bits: exact in a float
@@ -237,7 +240,8 @@ def by_shuffle(images: Sequence[Image], choices: Params) -> list[str]:
 
 def _flat(image: Image) -> str:
     """The file name that split-folders, which knows no nested folders, sees."""
-    return image.place.split("/", 1)[1].replace("/", "\x01")
+    name = image.place.split("/", 1)[1]
+    return files.sha256(name.encode("utf-8", "surrogateescape")) if "/" in name else name
 
 
 def check_sides(images: Sequence[Image], sides: Sequence[str]) -> None:

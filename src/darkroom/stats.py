@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from darkroom import figures, files, params
+from darkroom.errors import UserError
 from darkroom.images import in_threads, list_images, open_rgb, resized
 
 TRAIN = Path("data/split/train")
@@ -34,6 +35,8 @@ def main() -> None:
     choices = params.load("stats", Params)
     resolution = params.load("images", params.Images).resolution
     paths = list_images(TRAIN)
+    if not paths:
+        raise UserError(f"{TRAIN} holds no images: run `dvc repro split` first")
     mean, std, sizes = measure(paths, resolution)
     counts = Counter(path.split("/", 1)[0] for path in paths)
     with files.new_folder("plots/contact_sheets") as folder:

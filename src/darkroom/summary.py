@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from darkroom.errors import UserError
 from darkroom.files import read_json
 
 ROWS = [
@@ -21,10 +20,7 @@ def table(seconds: float | None = None) -> str:
     Raises:
         UserError: There are no results yet.
     """
-    try:
-        scores = read_json("metrics/evaluate.json")
-    except FileNotFoundError:
-        raise UserError("there is no metrics/evaluate.json yet: run `dvc repro`") from None
+    scores = read_json("metrics/evaluate.json")
     lines = [
         f"{'on ' + str(scores['count']) + ' test images':26}" + "".join(f"{title:>24}" for title in MODELS.values())
     ]

@@ -106,7 +106,7 @@ def examine(path: Path, max_megapixels: float) -> Content:
         return Content(perceptual_hash(open_rgb(path)), "")
     except UnidentifiedImageError:
         return Content(b"", "is not an image")
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # on damaged bytes Pillow's decoders stumble in many ways
         return Content(b"", f"cannot be decoded: {' '.join(str(error).split())}".replace(str(path), path.name))
 
 

@@ -8,14 +8,13 @@ from pydantic import Field
 from darkroom import checkpoint, models, params, resume, training
 from darkroom.files import read_json, write_csv, write_json
 from darkroom.images import load_folder
-from darkroom.params import Count
 
 
 class Params(training.Recipe):
     """Section `train_scratch` of params.yaml."""
 
     momentum: Annotated[float, Field(ge=0, lt=1)]
-    width: Count
+    width: Annotated[int, Field(ge=1, le=1024)]
     blocks: Annotated[int, Field(ge=1, le=8)]
 
 
@@ -30,6 +29,7 @@ def main() -> None:
 
     options = {"width": recipe.width, "blocks": recipe.blocks, "dropout": recipe.dropout}
     mean, std = ([stats[what][channel] for channel in ("red", "green", "blue")] for what in ("mean", "std"))
+    std = [max(value, 1 / 255) for value in std]  # of a channel that never changes: nothing to scale
     about = checkpoint.About(models.SMALL_CNN, options, train.classes, images.resolution, mean, std)
     torch.manual_seed(run.seed)
     model = models.build(about.architecture, about.options, len(about.classes))

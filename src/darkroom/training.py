@@ -1,6 +1,7 @@
 """The only epoch loop: both trainings run through it."""
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, astuple, dataclass, fields
 from typing import Annotated, Any, Literal
@@ -16,10 +17,11 @@ from tqdm import tqdm
 from darkroom import resume
 from darkroom.augment import DRAWS, Augment, augment
 from darkroom.checkpoint import About, plain
+from darkroom.errors import UserError
 from darkroom.images import Folder
 from darkroom.inference import as_tensor, normalised, predict
 from darkroom.models import Classifier
-from darkroom.params import Count, Fraction, Positive, Section
+from darkroom.params import Count, Fraction, Section
 
 
 class Recipe(Section):
@@ -27,8 +29,8 @@ class Recipe(Section):
 
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]  # BatchNorm needs two
-    lr: Positive
-    weight_decay: Annotated[float, Field(ge=0)]
+    lr: Annotated[float, Field(gt=0, le=1000)]
+    weight_decay: Annotated[float, Field(ge=0, le=1000)]
     schedule: Literal["one_cycle", "cosine", "constant"]
     label_smoothing: Fraction
     class_weights: Literal["none", "balanced"]
@@ -103,7 +105,12 @@ def fit(
         number = len(history) + 1
         loss, accuracy = train_epoch(model, averaged, optimizer, schedule, train, recipe, about, seed, number)
         scored = averaged.module if averaged else model
-        history.append(Epoch(number, loss, accuracy, *score(scored, val, about), float(schedule.get_last_lr()[-1])))
+        val_loss, val_accuracy = score(scored, val, about)
+        if not math.isfinite(loss + val_loss):
+            raise UserError(
+                f"the training diverged in epoch {number} (its loss is no number): lower {name}.lr in params.yaml"
+            )
+        history.append(Epoch(number, loss, accuracy, val_loss, val_accuracy, float(schedule.get_last_lr()[-1])))
         tqdm.write(describe(history[-1], recipe.epochs))
         if best_epoch(history) is history[-1]:
             best = plain(scored.state_dict())

@@ -56,7 +56,8 @@ def choose(paths: dict[str, list[str]], limit: int) -> dict[str, list[str]]:
         (files.sha256(path.encode("utf-8", "surrogateescape")), side, path) for side in paths for path in paths[side]
     )
     kept = ranked[:limit]
-    return {side: sorted(path for _, own, path in kept if own == side) for side in paths}
+    chosen = {side: sorted(path for _, own, path in kept if own == side) for side in paths}
+    return {side: own for side, own in chosen.items() if own}
 
 
 def embed(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
@@ -79,5 +80,7 @@ def embed(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
         )
     components = min(COMPONENTS, *features.shape)
     reduced = PCA(components, svd_solver="full").fit_transform(features.astype(np.float64))
-    places: np.ndarray = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(reduced)
+    places: np.ndarray = TSNE(
+        perplexity=perplexity, init="pca" if components > 1 else "random", random_state=seed, n_jobs=1
+    ).fit_transform(reduced)
     return places

@@ -51,6 +51,7 @@ def load_pretrained(backbone: str, weights: str) -> Pretrained:
         UserError: The weights cannot be had, are damaged, or do not fit the backbone.
     """
     model = models.imagenet_model(backbone)
+    models.head_name(model)  # before anything is downloaded
     if Path(weights).parent == FOLDER:
         _fit(model, read_state(weights), weights)
         return Pretrained(model, *_mean_and_std(backbone))
@@ -79,10 +80,12 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
         try:
             return load_file(path)
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is damaged ({error}): get it again") from None
     state = read_torch_file(path)
-    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
+    ):
         raise UserError(
             f"{path} is not a plain state dict (name to tensor): save it with torch.save(model.state_dict(), path)"
         )
@@ -102,7 +105,11 @@ def _fit(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
             "make train_finetune.backbone and train_finetune.weights in params.yaml match"
         )
     fitting = {name: tensor for name, tensor in state.items() if own[name].shape == tensor.shape}
-    model.load_state_dict(fitting, strict=False)
+    try:
+        model.load_state_dict(fitting, strict=False)
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise UserError(f"the weights in {source} cannot be loaded ({reason}): get others for this backbone") from None
 
 
 def _mean_and_std(backbone: str) -> tuple[list[float], list[float]]:
@@ -154,12 +161,15 @@ def _download(url: str) -> Path:
     prefix = match.group(1) if match else ""
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
         except urllib.error.HTTPError as error:
             raise UserError(f"{url} answered {error.code} {error.reason}: {WAYS_OUT}") from None
-        except OSError as error:  # URLError is one
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # URLError is of the first kind, what a malformed mirror brings of the second
             raise UserError(f"{url} cannot be downloaded ({error}): {WAYS_OUT}") from None
         except RuntimeError:
             raise UserError(
