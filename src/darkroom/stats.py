@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -10,7 +11,8 @@ from pydantic import Field
 
 from darkroom import figures, files, params
 from darkroom.errors import UserError
-from darkroom.images import in_threads, list_images, open_rgb, resized
+from darkroom.images import list_images, open_rgb, resized
+from darkroom.parallel import on_every_core
 
 TRAIN = Path("data/split/train")
 CHANNELS = ("red", "green", "blue")
@@ -66,23 +68,23 @@ def measure(paths: list[str], resolution: int) -> tuple[list[float], list[float]
     One image at a time is in memory for each core; the sums are integers, so that neither their order nor the number of
     images costs a digit.
     """
-
-    def read(path: str) -> Summary:
-        image = open_rgb(TRAIN / path)
-        pixels = resized(image, resolution).reshape(-1, 3).astype(np.int64)
-        return Summary(pixels.sum(0), (pixels**2).sum(0), image.size)
-
     total, squares, sizes = np.zeros(3, np.int64), np.zeros(3, np.int64), Counter[tuple[int, int]]()
-    for summary in in_threads(read, paths):
+    for summary in on_every_core(partial(summarise, resolution), paths):
         total += summary.total
         squares += summary.squares
         sizes[summary.size] += 1
     number = len(paths) * resolution**2
     mean = [int(value) / number / 255 for value in total]
-    variance = [
-        int(s) * number - int(t) ** 2 for s, t in zip(squares, total, strict=True)
-    ]  # of Python's unbounded integers
+    # In Python's unbounded integers: the difference of two large numbers would lose digits in float64.
+    variance = [int(s) * number - int(t) ** 2 for s, t in zip(squares, total, strict=True)]
     return mean, [math.sqrt(value) / number / 255 for value in variance], sizes
+
+
+def summarise(resolution: int, path: str) -> Summary:
+    """Look at one training image."""
+    image = open_rgb(TRAIN / path)
+    pixels = resized(image, resolution).reshape(-1, 3).astype(np.int64)
+    return Summary(pixels.sum(0), (pixels**2).sum(0), image.size)
 
 
 def spread(values: list[int]) -> dict[str, float]:

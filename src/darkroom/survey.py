@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,8 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from darkroom import files
-from darkroom.images import SUFFIXES, in_threads, open_rgb
+from darkroom.images import SUFFIXES, open_rgb
+from darkroom.parallel import on_every_core
 
 SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})  # and all that begin with a dot
 CACHE = Path(".dvc/cache")  # where links lead when DVC is set to link instead of copy
@@ -48,9 +50,9 @@ def survey(raw: Path, max_megapixels: float, depth: int = 1) -> list[Found]:
     paths = sorted(_walk(raw))
     reasons = {path: refused_by_name(raw, path, depth) for path in paths}
     usable = [path for path in paths if not reasons[path]]
-    hashes = dict(zip(usable, in_threads(lambda path: _sha256(raw / path), usable), strict=True))
+    hashes = dict(zip(usable, on_every_core(partial(_sha256, raw), usable), strict=True))
     one_of_each = {digest: path for path, digest in reversed(hashes.items())}
-    examined = in_threads(lambda path: examine(raw / path, max_megapixels), one_of_each.values())
+    examined = on_every_core(partial(examine, raw, max_megapixels), list(one_of_each.values()))
     bar = tqdm(examined, "looking at images", len(one_of_each), unit="image", leave=False, disable=None)
     contents = dict(zip(one_of_each, bar, strict=True))
 
@@ -94,8 +96,9 @@ def refused_by_name(raw: Path, path: str, depth: int) -> str:
     return ""
 
 
-def examine(path: Path, max_megapixels: float) -> Content:
-    """Decode a file whole, if it is not larger than allowed."""
+def examine(raw: Path, max_megapixels: float, name: str) -> Content:
+    """Decode the file `name` of `raw` whole, if it is not larger than allowed."""
+    path = raw / name
     if path.stat().st_size == 0:
         return Content(b"", "is empty")
     try:
@@ -116,5 +119,5 @@ def perceptual_hash(image: Image.Image) -> bytes:
     return np.packbits(small[:, 1:] > small[:, :-1]).tobytes()
 
 
-def _sha256(path: Path) -> str:
-    return files.sha256(path.read_bytes())
+def _sha256(raw: Path, name: str) -> str:
+    return files.sha256((raw / name).read_bytes())
