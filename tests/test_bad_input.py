@@ -5,11 +5,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from conftest import ROOT, SMALL, copy_project, run, set_params, write_digits
-from darkroom import checkpoint, models, params, split, weights
+from darkroom import checkpoint, figures, files, models, params, split, weights
 from darkroom.errors import UserError
 
 
@@ -210,3 +212,69 @@ def test_networks_that_do_not_fit(
     with pytest.raises(UserError, match=message):
         stage(name)
     assert not list(folder.glob("models/*"))
+
+
+def test_a_training_that_diverges_leaves_nothing(folder: Path) -> None:
+    stage("split")
+    stage("stats")
+    set_params(folder, {"train_scratch": {"lr": 1000.0, "weight_decay": 1000.0}})
+    with pytest.raises(UserError, match=r"diverged in epoch \d.*lower train_scratch.lr"):
+        stage("train_scratch")
+    assert not list(folder.glob("models/*"))
+    assert not list(folder.glob("plots/train_scratch.csv"))
+
+
+def test_a_channel_that_never_changes_trains(folder: Path) -> None:
+    """Fluorescence images are green alone."""
+    for path in folder.glob("data/raw/*/*.png"):
+        empty = Image.new("L", (32, 32))
+        Image.merge("RGB", (empty, Image.open(path).convert("L"), empty)).save(path)
+    for name in ("split", "stats", "train_scratch"):
+        stage(name)
+    assert files.read_json("metrics/stats.json")["std"]["red"] == 0
+    assert 0 < files.read_json("metrics/train_scratch.json")["val_loss"] < 100
+
+
+def test_an_unknown_section_is_refused(folder: Path) -> None:
+    with (folder / "params.yaml").open("a") as stream:
+        stream.write("trian_scratch: {lr: 1}\n")
+    with pytest.raises(UserError, match=r"trian_scratch is not a section"):
+        params.load("split", split.Params)
+
+
+@pytest.mark.parametrize(
+    ("merge", "expected"),
+    [
+        (None, ["a-x", "b-x", "c"]),
+        ("-(.)$", ["x", "x", "c"]),
+        ("x", ["x", "x", "c"]),
+        ("(q)?x", ["a-x", "b-x", "c"]),
+    ],
+)
+def test_classes_merge_by_what_the_pattern_finds(merge: str | None, expected: list[str]) -> None:
+    evaluate = importlib.import_module("darkroom.evaluate")
+    assert evaluate.merge_classes(["a-x", "b-x", "c"], merge).tolist() == expected
+
+
+def test_a_class_may_be_named_like_a_formula(tmp_path: Path) -> None:
+    labels = np.array([0, 1])
+    figures.confusion(labels, {"scratch": labels, "finetune": labels}, ["$a_b$", "$"], tmp_path / "confusion.png")
+    assert (tmp_path / "confusion.png").stat().st_size > 1000
+
+
+def test_an_emptied_data_set_is_not_taken_for_new_data(rebuilt: Path, tmp_path: Path) -> None:
+    project = tmp_path / "emptied"
+    shutil.copytree(rebuilt, project, symlinks=True)
+    tracked = (project / "data/raw.dvc").read_text()
+    shutil.rmtree(project / "data/raw")
+    (project / "data/raw").mkdir()
+    assert "data/raw is empty" in run("darkroom", "run", cwd=project, code=2)
+    assert (project / "data/raw.dvc").read_text() == tracked
+    (project / "data/raw").rmdir()
+    assert "macro F1" in run("darkroom", "run", cwd=project)
+    assert len(list((project / "data/raw").rglob("*.png"))) == 240
+
+
+def test_the_command_wants_the_top_folder(tmp_path: Path) -> None:
+    assert "run from the project's top folder" in run("darkroom", "run", cwd=tmp_path, code=2)
+    assert list(tmp_path.iterdir()) == []
