@@ -128,6 +128,7 @@ def curves(rows: Mapping[str, Sequence[Mapping[str, str]]], path: str | Path) ->
         axes[1].set_ylabel("share of images")
         axes[2].set_ylabel("at the end of the epoch")
         axes[2].set_yscale("log")
+        axes[2].yaxis.set_major_formatter("{x:g}")  # the usual one writes formulas
         for ax in axes:
             ax.set_xlabel("epoch")
             ax.xaxis.get_major_locator().set_params(integer=True)
