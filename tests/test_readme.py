@@ -22,6 +22,9 @@ def test_the_results_table_is_that_of_the_metrics(monkeypatch: pytest.MonkeyPatc
 def test_commands_run(tmp_path: Path) -> None:
     """In the order of the README, on small data; `make` and `make test` are CI itself."""
     project = make_project(tmp_path / "a reader's", lambda raw: write_digits(raw, 24))
+    run("dvc", "repro", "split", cwd=project)
+    run("git", "add", "-A", cwd=project)
+    run("git", "commit", "-q", "-m", "What a clone has", cwd=project)
     (tmp_path / "my images").mkdir()
     write_digits(tmp_path / "my images", 40)
     assert len(COMMANDS) >= 10
