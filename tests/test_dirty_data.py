@@ -1,6 +1,7 @@
 """What real folders hold: every odd file is used or left out with its reason, and never touched."""
 
 import hashlib
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -80,6 +81,10 @@ def bomb(path: Path) -> None:
         ("nested/deeper/a.png", saved(), ""),
         ("outside.png", lambda path: path.symlink_to("/etc/hostname"), "is a link out of the data set"),
         ("nowhere.png", lambda path: path.symlink_to("gone.png"), "is a link to nothing"),
+        ("pipe.png", os.mkfifo, "is not a regular file"),
+        ("loop.png", lambda path: path.symlink_to("loop.png"), "is a link to nothing"),
+        ("caf\udce9.png", saved(), "has a name that is not UTF-8"),
+        ("a\rb.png", saved(), "has a name that is not UTF-8, or that holds"),
         ("folder", lambda path: path.symlink_to("/etc"), "is a link to a folder"),
     ],
 )
@@ -223,3 +228,18 @@ def test_diff_names_each_change_once() -> None:
         ("renamed", "a/33"),
         ("left out", "a/5"),
     ]
+
+
+def test_a_class_without_usable_images_is_an_error(folder: Path) -> None:
+    (folder / "data/raw/digit-9").mkdir()
+    (folder / "data/raw/digit-9/a.png").write_text("x")
+    with pytest.raises(UserError, match=r"class 'digit-9' in data/raw has no image that can be used"):
+        split.main()
+
+
+def test_the_copy_that_was_renamed_is_told_from_the_one_that_was_removed() -> None:
+    """What one does after a report of the same bytes under two labels."""
+    old = [data_diff.Row("a/1", "a", "train", "s", ""), data_diff.Row("b/2", "b", "train", "s", "")]
+    new = [data_diff.Row("b/3", "b", "train", "s", "")]
+    kinds = [(one.kind, one.old.path if one.old else "") for one in data_diff.diff(old, new)]
+    assert kinds == [("removed", "a/1"), ("renamed", "b/2")]

@@ -42,7 +42,7 @@ def read_manifest(revision: str | None) -> list[Row]:
     if revision is None:
         if not Path(MANIFEST).exists():
             raise UserError(f"there is no {MANIFEST} in the work tree: run `dvc repro split`")
-        text = Path(MANIFEST).read_text(encoding="utf-8", errors="surrogateescape")
+        text = Path(MANIFEST).read_bytes().decode("utf-8", "surrogateescape")
     else:
         known = subprocess.run(
             ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"],
@@ -73,7 +73,7 @@ def diff(old: Sequence[Row], new: Sequence[Row]) -> list[Change]:
     gone = _by_content([before[key] for key in before.keys() - after.keys()])
     come = _by_content([after[key] for key in after.keys() - before.keys()])
     for digest in gone.keys() | come.keys():
-        olds, news = gone.get(digest, []), come.get(digest, [])
+        olds, news = _paired(gone.get(digest, []), come.get(digest, []))
         common = min(len(olds), len(news))
         changes += [_compare(one, other) for one, other in zip(olds, news, strict=False)]
         changes += [Change("removed", row, None) for row in olds[common:]]
@@ -100,6 +100,23 @@ def _by_content(rows: Sequence[Row]) -> dict[str, list[Row]]:
     for row in sorted(rows):
         groups[row.sha256].append(row)
     return groups
+
+
+def _paired(olds: list[Row], news: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Copies of one content, so ordered that those of the same label and side stand at the same place, from the first on."""
+    kept = Counter((row.label, row.split) for row in olds) & Counter((row.label, row.split) for row in news)
+
+    def ordered(rows: list[Row]) -> list[Row]:
+        left = kept.copy()
+        first: list[Row] = []
+        rest: list[Row] = []
+        for row in sorted(rows, key=lambda row: (row.label, row.split, row.path)):
+            own = (row.label, row.split)
+            (first if left[own] else rest).append(row)
+            left[own] -= bool(left[own])
+        return first + rest
+
+    return ordered(olds), ordered(news)
 
 
 def _row(change: Change) -> Row:
@@ -136,10 +153,10 @@ def _in_words(change: Change) -> str:
     match change.kind:
         case "relabelled":
             assert old is not None
-            return f"{name} ({row.split}): {old.label} to {row.label}"
+            return f"`{old.path!r}` ({old.split}) to {name} ({row.split}): {old.label} to {row.label}"
         case "moved":
             assert old is not None
-            return f"{name}: {old.split} to {row.split}"
+            return f"`{old.path!r}` ({old.split}) to {name} ({row.split})"
         case "renamed":
             assert old is not None
             return f"`{old.path!r}` to {name} ({row.split})"

@@ -148,6 +148,12 @@ def usable(found: Sequence[Found], choices: Params) -> list[Image]:
             f"{RAW} holds no images that can be used: put a folder of them a class into it, or "
             f"`git checkout data/raw.dvc && dvc checkout` to get back what was there"
         )
+    depth = 1 if parted else 0
+    lost = {one.path.split("/")[depth] for one in found if one.sha256 and one.reason} - set(labels)
+    if lost:
+        raise UserError(
+            f"class '{min(lost)}' in {RAW} has no image that can be used: mend its files, or move its folder out of {RAW}"
+        )
     if len(labels) == 1:
         raise UserError(f"{RAW} has a single class, '{labels[0]}': a classifier needs two folders or more, one a class")
     return images
@@ -162,7 +168,11 @@ def grouping(group: str | None) -> Callable[[str], str]:
     if group is None:
         return lambda _: ""
     if group == GROUPS.as_posix():
-        table = {row.get("path"): row.get("group") for row in files.read_csv(GROUPS)}
+        table: dict[str | None, str | None] = {}
+        for row in files.read_csv(GROUPS):
+            path = row.get("path") or row.get("\ufeffpath")  # Excel puts a mark before the first column's name
+            if table.setdefault(path, row.get("group")) != row.get("group"):
+                raise UserError(f"{GROUPS} puts {path!r} into two groups: keep one of the rows")
 
         def look_up(path: str) -> str:
             if not (own := table.get(path)):
@@ -295,7 +305,7 @@ def write_manifest(found: Sequence[Found], images: Sequence[Image], sides: Seque
             image, side = side_of[one.path]
             rows.append((one.path, image.label, side, image.group, one.sha256, ""))
         else:
-            rows.append((one.path, "", "left out", "", one.sha256, one.reason))
+            rows.append((one.path.replace("\r", "\\r"), "", "left out", "", one.sha256, one.reason))
     files.write_csv("data/manifest.csv", ("path", "label", "split", "group", "sha256", "reason"), rows)
 
 

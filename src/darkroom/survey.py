@@ -82,7 +82,12 @@ def is_system_file(name: str) -> bool:
 def refused_by_name(raw: Path, path: str, depth: int) -> str:
     """Why a file can't be used without a look into it; "" where nothing speaks against it."""
     place = raw / path
-    target = place.resolve()
+    if "\r" in path or not _is_utf8(path):
+        return "has a name that is not UTF-8, or that holds a carriage return"
+    try:
+        target = place.resolve()
+    except (OSError, RuntimeError):  # a loop
+        return "is a link to nothing"
     if not target.exists():
         return "is a link to nothing"
     if target.is_dir():
@@ -91,9 +96,20 @@ def refused_by_name(raw: Path, path: str, depth: int) -> str:
         return "lies in no class folder"
     if not (target.is_relative_to(raw.resolve()) or target.is_relative_to(CACHE.resolve())):
         return "is a link out of the data set"
+    if not target.is_file():
+        return "is not a regular file"
     if place.suffix.lower() not in SUFFIXES:
         return "is not named as an image"
     return ""
+
+
+def _is_utf8(path: str) -> bool:
+    """Whether a name can be written down; Python holds other bytes of a name as lone surrogates."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def examine(raw: Path, max_megapixels: float, name: str) -> Content:
