@@ -95,9 +95,9 @@ def _compare(old: Row, new: Row) -> Change:
 
 
 def _by_content(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows of the same bytes together, sorted by path."""
+    """Rows of the same bytes together."""
     groups = defaultdict(list)
-    for row in sorted(rows):
+    for row in rows:
         groups[row.sha256].append(row)
     return groups
 
