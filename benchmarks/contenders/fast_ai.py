@@ -1,0 +1,50 @@
+"""fastai as its book has it: ImageDataLoaders, item and batch transforms, Learner.
+
+    python fast_ai.py FOLDER MODEL
+
+Prints images a second of training batches, without validation.
+"""
+
+import sys
+import time
+
+from common import BATCH, IMAGES, RESOLUTION, WARM_UP, network
+from fastai.vision.all import (
+    Callback,
+    CancelFitException,
+    CrossEntropyLossFlat,
+    Flip,
+    ImageDataLoaders,
+    Learner,
+    Normalize,
+    Resize,
+    ResizeMethod,
+)
+
+FOLDER, MODEL = sys.argv[1:3]
+
+
+class Clock(Callback):  # type: ignore[misc]
+    """Time the batches after the first few, and stop."""
+
+    def after_batch(self) -> None:
+        """Count."""
+        if self.iter + 1 == WARM_UP:
+            self.started = time.perf_counter()
+        elif self.iter + 1 == WARM_UP + IMAGES // BATCH:
+            print(IMAGES / (time.perf_counter() - self.started))
+            raise CancelFitException
+
+
+loaders = ImageDataLoaders.from_folder(
+    FOLDER,
+    valid_pct=0.02,
+    seed=1,
+    bs=BATCH,
+    num_workers=2,
+    item_tfms=Resize(RESOLUTION, method=ResizeMethod.Squish),
+    batch_tfms=[Flip(), Normalize.from_stats([0.5] * 3, [0.5] * 3)],
+)
+learner = Learner(loaders, network(MODEL, len(loaders.vocab)), loss_func=CrossEntropyLossFlat())
+with learner.no_bar(), learner.no_logging():
+    learner.fit(1, 1e-3, cbs=Clock())

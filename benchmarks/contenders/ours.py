@@ -1,0 +1,45 @@
+"""One epoch of Darkroom's training, as the stages run it.
+
+    python ours.py FOLDER MODEL MODE
+
+Prints images a second.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from darkroom import determinism
+from darkroom.params import Run
+
+FOLDER, MODEL, MODE = sys.argv[1:]
+determinism.prepare(Run(seed=1, threads=2, mode=MODE))  # type: ignore[arg-type]
+
+import torch  # noqa: E402
+from common import BATCH, IMAGES, RESOLUTION, WARM_UP, network  # noqa: E402
+
+from darkroom import params, training  # noqa: E402
+from darkroom.checkpoint import About  # noqa: E402
+from darkroom.images import Folder, list_images, load_folder  # noqa: E402
+
+every = list_images(FOLDER)
+train = load_folder(FOLDER, RESOLUTION, paths=every[:: max(1, len(every) // IMAGES)][:IMAGES])
+model = network(MODEL, len(train.classes)).to(memory_format=torch.channels_last)
+section = params.read(Path("params.yaml"))["train_finetune" if MODEL == "lite0" else "train_scratch"]
+own = {key: section[key] for key in training.Recipe.model_fields} | {"batch_size": BATCH, "average": 0.0}
+recipe = training.Recipe.model_validate(own)
+about = About(MODEL, {}, train.classes, RESOLUTION, [0.5] * 3, [0.5] * 3)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+
+def epoch(data: Folder, number: int) -> None:
+    """As `training.fit` has it."""
+    training.train_epoch(model, None, optimizer, schedule, data, recipe, about, 1, number)
+
+
+few = slice(0, WARM_UP * BATCH)
+epoch(Folder(train.pixels[few], train.labels[few], train.paths[few], train.classes), 1)
+started = time.perf_counter()
+epoch(train, 2)
+print(len(train.labels) / (time.perf_counter() - started))
