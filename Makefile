@@ -1,14 +1,14 @@
-# Two commands do everything: `make` (set up, run, show the results) and `make test`.
+# Two commands do everything: `make` (set up, run, show the results) and `make test`; `make verify` proves that it rebuilds.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: all setup test lint clean-setup
+.PHONY: all setup test verify pr-report
 all: setup
 	@$(BIN)/darkroom run
 
 setup: .venv/ready
 
-.venv/ready: requirements.txt pyproject.toml
+.venv/ready: requirements.txt $(wildcard requirements/*.txt) pyproject.toml
 	@command -v git >/dev/null || { echo "make: git is missing: install it (apt install git, brew install git)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "make: $(PYTHON) is missing or older than 3.11: install Python 3.11 or newer, or say make PYTHON=/path/to/python3"; exit 1; }
@@ -20,7 +20,16 @@ setup: .venv/ready
 	@touch $@
 
 test: setup
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/tune.txt
 	@$(BIN)/ruff format --check src tests
 	@$(BIN)/ruff check src tests
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest
+
+# SET="train_scratch.epochs=1 train_finetune.epochs=1" tries a small run.
+verify: setup
+	@$(BIN)/darkroom verify $(foreach change,$(SET),--set $(change))
+
+# The comment that reviewers get. BASE: a revision; PICTURES: the beginning of a URL under which the branch's files are seen.
+pr-report: setup
+	@$(BIN)/darkroom pr-report $(BASE) $(if $(PICTURES),--pictures "$(PICTURES)")

@@ -34,6 +34,7 @@ def main(sizes: list[int]) -> None:
             project = Path(temporary)
             write_images(project / "data/raw", size)
             shutil.copyfile(ROOT / "params.yaml", project / "params.yaml")
+            shutil.copytree(ROOT / "requirements", project / "requirements")
             for stage in seconds:
                 wall, cpu, peak = measure(stage, project)
                 seconds[stage].append(wall)

@@ -31,6 +31,7 @@ TRAVELS = [
     ".dvc/.gitignore",
     ".gitignore",
     "weights",
+    "requirements",
     "data/groups.csv",
 ]
 
@@ -45,14 +46,24 @@ SMALL = {
 }
 
 
-def run(*command: str | Path, cwd: Path, code: int = 0) -> str:
-    """What `command` prints, both streams; it must end with `code`. `python` and `dvc` are those that run the tests."""
+def surroundings(**extra: str) -> dict[str, str]:
+    """Variables for a command: `python` and `dvc` are those that run the tests."""
     here = str(Path(sys.executable).parent)
-    environment = {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "200"}
+    return {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "200", **extra}
+
+
+def run(*command: str | Path, cwd: Path, code: int = 0, **extra: str) -> str:
+    """What `command` prints, both streams; it must end with `code`. `extra` are variables of its environment."""
     done = subprocess.run(
         [str(word) for word in command],
-        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", check=False,
-    )  # fmt: skip
+        cwd=cwd,
+        env=surroundings(**extra),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
     assert done.returncode == code, f"{command} ended with {done.returncode}:\n{done.stdout}"
     return done.stdout
 
@@ -95,14 +106,26 @@ def copy_project(target: Path) -> None:
             shutil.copyfile(source, target / name)
 
 
+def clone_of(project: Path, target: Path) -> Path:
+    """A Git clone of `project` in which one can commit, without data and without DVC's cache."""
+    run("git", "clone", "-q", project, target, cwd=project)
+    sign(target)
+    return target
+
+
+def sign(project: Path) -> None:
+    """Give commits an author."""
+    run("git", "config", "user.email", "tests@example.org", cwd=project)
+    run("git", "config", "user.name", "Tests", cwd=project)
+
+
 def make_project(target: Path, write_raw: Callable[[Path], None]) -> Path:
     """A committed Git + DVC project with small params and its own images, in a folder with a space in its name."""
     copy_project(target)
     set_params(target, SMALL)
     write_raw(target / "data" / "raw")
     run("git", "init", "-q", "-b", "main", cwd=target)
-    run("git", "config", "user.email", "tests@example.org", cwd=target)
-    run("git", "config", "user.name", "Tests", cwd=target)
+    sign(target)
     run("dvc", "add", "-q", "data/raw", cwd=target)
     run("git", "add", "-A", cwd=target)
     run("git", "commit", "-q", "-m", "A small project", cwd=target)
@@ -123,6 +146,7 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of the project's params and a few digits, without Git and DVC, as the current one: for single stages."""
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
     set_params(tmp_path, SMALL)
     write_digits(tmp_path / "data" / "raw", 30)
     monkeypatch.chdir(tmp_path)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from conftest import ROOT, SMALL, copy_project, run, set_params, write_digits
-from darkroom import checkpoint, figures, files, models, params, split, weights
+from darkroom import checkpoint, figures, files, metrics, models, params, split, weights
 from darkroom.errors import UserError
 
 
@@ -152,7 +152,7 @@ def small_model() -> tuple[models.Classifier, checkpoint.About]:
 )
 def test_checkpoints_are_refused(tmp_path: Path, spoil: Callable[[Path], None], message: str) -> None:
     path = tmp_path / "model.pth"
-    checkpoint.save(path, *small_model())
+    checkpoint.save(path, *small_model(), {})
     assert checkpoint.load(path)[1].classes == ["a", "b"]
     spoil(path)
     with pytest.raises(UserError, match=message):
@@ -204,7 +204,7 @@ def test_networks_that_do_not_fit(
     stage("split")
     stage("stats")
 
-    def without_download(backbone: str, _: str) -> weights.Pretrained:
+    def without_download(backbone: str, *_: object) -> weights.Pretrained:
         return weights.Pretrained(models.imagenet_model(backbone), [0.5] * 3, [0.5] * 3)
 
     if "vit" in str(changes) or "squeeze" in str(changes):
@@ -252,8 +252,7 @@ def test_an_unknown_section_is_refused(folder: Path) -> None:
     ],
 )
 def test_classes_merge_by_what_the_pattern_finds(merge: str | None, expected: list[str]) -> None:
-    evaluate = importlib.import_module("darkroom.evaluate")
-    assert evaluate.merge_classes(["a-x", "b-x", "c"], merge).tolist() == expected
+    assert metrics.merge_classes(["a-x", "b-x", "c"], merge).tolist() == expected
 
 
 def test_a_class_may_be_named_like_a_formula(tmp_path: Path) -> None:

@@ -1,16 +1,52 @@
 """dvc.yaml tells DVC the truth: each stage's deps are its import closure, its params those that it reads."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 
-from darkroom import stage
+from conftest import run
+from darkroom import environment, stage
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "darkroom"
 DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+# What the stages load besides: it reads and checks params, shows progress, guards a file, types and names things, or
+# fetches weights, whose hash is checked. triton and CUDA's packages come with torch, and by its version.
+CANNOT_CHANGE_A_RESULT = {
+    *(
+        "pyyaml",
+        "pydantic",
+        "pydantic_core",
+        "annotated-types",
+        "typing_extensions",
+        "typing-inspection",
+        "tqdm",
+        "rich",
+    ),
+    *("colorama", "filelock", "packaging", "setuptools", "darkroom", "six", "python-dateutil", "charset-normalizer"),
+    *("cloudpickle", "narwhals", "psutil", "mpmath", "sympy", "pydot", "huggingface_hub", "httpx2", "httpcore2", "h11"),
+    *("anyio", "idna", "truststore", "cuda-bindings", "cuda-pathfinder", "triton"),
+}
+LOADED = """
+import importlib, importlib.metadata, sys
+from darkroom import determinism, params, stage
+if stage.with_torch(sys.argv[1]):
+    determinism.prepare(params.load("run", params.Run))
+importlib.import_module(f"darkroom.{sys.argv[1]}")
+owners = importlib.metadata.packages_distributions()
+print(*{owner.lower() for module in list(sys.modules) for owner in owners.get(module.split(".")[0], [])})
+"""
+
+
+@cache
+def loaded(name: str) -> set[str]:
+    """The packages, in lower case, that are loaded once the stage `name` is."""
+    return set(run("python", "-c", LOADED, name, cwd=ROOT).split())
 
 
 def imports(path: Path) -> set[Path]:
@@ -44,7 +80,7 @@ def sections_read(name: str) -> set[str]:
         if isinstance(call.func, ast.Attribute) and ast.unparse(call.func) == "params.load"
         if isinstance(call.args[0], ast.Constant)
     }
-    return loaded | ({"run"} if stage.STAGES[name] else set())
+    return loaded | ({"run"} if stage.with_torch(name) else set())
 
 
 def test_the_stages_are_those_of_the_design() -> None:
@@ -59,6 +95,16 @@ def test_deps_are_the_import_closure(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DAG)
+def test_requirements_are_those_that_it_loads(name: str) -> None:
+    """A package that can change a result is pinned in a file that the stage depends on; a linter is in none."""
+    declared = {dep for dep in DAG[name]["deps"] if dep.startswith("requirements/")}
+    assert declared == {f"requirements/{file}.txt" for file in stage.STAGES[name]}
+    pinned = {package.lower() for file in stage.STAGES[name] for package in environment.pins(file)}
+    assert "numpy" in loaded(name)
+    assert loaded(name) - pinned <= CANNOT_CHANGE_A_RESULT
+
+
+@pytest.mark.parametrize("name", DAG)
 def test_params_are_those_that_are_read(name: str) -> None:
     assert set(DAG[name]["params"]) == sections_read(name)
 
@@ -68,15 +114,7 @@ def test_no_stage_imports_a_stage(name: str) -> None:
     assert {path.stem for path in closure(name)} & set(DAG) == {name}
 
 
-def test_stages_without_torch_do_not_import_it() -> None:
+@pytest.mark.parametrize("name", DAG)
+def test_stages_without_torch_do_not_import_it(name: str) -> None:
     """Directly or by way of a library that is built on it."""
-    for name, with_torch in stage.STAGES.items():
-        roots = {
-            alias.name.split(".")[0]
-            for path in closure(name)
-            if path.stem != "determinism"  # imports it in a function that those stages do not call
-            for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, ast.Import)
-            for alias in node.names
-        }
-        assert bool(roots & {"torch", "torchvision", "timm"}) == with_torch, name
+    assert ("torch" in loaded(name)) == stage.with_torch(name)

@@ -1,5 +1,6 @@
 """Shared rooms against the libraries that define what they should do."""
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -137,7 +138,12 @@ def test_checkpoints_of_equal_weights_are_equal_bytes(tmp_path: Path) -> None:
     )
     for name in ("one.pth", "another name.pth"):
         torch.manual_seed(0)
-        checkpoint.save(tmp_path / name, models.build(about.architecture, about.options, 2), about)
+        (tmp_path / name).with_suffix(".json").write_text("<<<<<<< HEAD")  # a damaged note is written anew
+        checkpoint.save(
+            tmp_path / name, models.build(about.architecture, about.options, 2), about, {"mode": "portable"}
+        )
+        note = json.loads((tmp_path / name).with_suffix(".json").read_text())
+        assert note["sha256"] == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
     assert (tmp_path / "one.pth").read_bytes() == (tmp_path / "another name.pth").read_bytes()
 
 

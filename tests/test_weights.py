@@ -8,6 +8,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
@@ -140,3 +141,17 @@ def test_weights_that_do_not_fit(
 def test_unknown_names(backbone: str, name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         weights.load_pretrained(backbone, name)
+
+
+def test_weights_from_timms_hub_need_a_known_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files there can be replaced under the same name. (The hub itself is not asked here.)"""
+    published = timm.create_model("resnet10t", pretrained=False)
+    monkeypatch.setattr(weights, "_from_timm", lambda _: published)
+    found = weights.fingerprint(published)
+    with pytest.raises(UserError, match=f"have the fingerprint {found}, but .* is null"):
+        weights.load_pretrained("resnet10t", "default")
+    assert weights.load_pretrained("resnet10t", "default", found).model is published
+    with torch.no_grad():
+        next(published.parameters())[0] += 1
+    with pytest.raises(UserError, match="if you trust where they come from"):
+        weights.load_pretrained("resnet10t", "default", found)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from darkroom import environment
 from darkroom.errors import UserError
 from darkroom.files import write_bytes
 from darkroom.models import Classifier, build
@@ -47,11 +48,15 @@ def plain(state: dict[str, Tensor]) -> "OrderedDict[str, Tensor]":
     return OrderedDict((sys.intern(name), tensor.detach().cpu().contiguous().clone()) for name, tensor in state.items())
 
 
-def save(path: str | Path, model: Classifier, about: About) -> None:
-    """Write the weights of `model` and what they are to `path`. No time, no path and no optimizer state is in it."""
+def save(path: Path, model: Classifier, about: About, made_by: dict[str, str]) -> None:
+    """Write the weights of `model`, what they are and what made them to `path`, and a note of the machine beside it.
+
+    No time, no path and no optimizer state is in it.
+    """
     buffer = io.BytesIO()  # torch.save would name the archive after a temporary file
-    torch.save({"about": asdict(about), "state_dict": plain(model.state_dict())}, buffer)
+    torch.save({"about": asdict(about), "made_by": made_by, "state_dict": plain(model.state_dict())}, buffer)
     write_bytes(path, buffer.getvalue())
+    environment.record(path, made_by)
 
 
 def load(path: str | Path) -> tuple[Classifier, About]:

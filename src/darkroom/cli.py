@@ -58,6 +58,22 @@ def summary() -> None:
     print(summary.table())
 
 
+@app.command()
+def verify(
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a param, such as train_scratch.epochs=1."),
+    ] = None,
+) -> None:
+    """Rebuild HEAD in a fresh clone, without any cache, and compare every out with dvc.lock, byte for byte.
+
+    With --set there is nothing in dvc.lock to compare with: HEAD is then built twice, and the builds are compared.
+    """
+    from darkroom import verify
+
+    raise typer.Exit(verify.verify(change or []))
+
+
 @app.command("data-diff")
 def data_diff(
     old: Annotated[str, typer.Argument(help="A Git revision.")] = "HEAD",
@@ -75,6 +91,76 @@ def data_diff(
         from darkroom import thumbnails
 
         thumbnails.of_changes(changes, old, new, picture)
+
+
+@app.command()
+def compare(
+    base: Annotated[
+        str | None, typer.Argument(help="A revision or an experiment; where the branch left main when left out.")
+    ] = None,
+    head: Annotated[str | None, typer.Argument(help="Another; the work tree when left out.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of Markdown.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with the images whose verdict changed.")] = None,
+    fail_on: Annotated[str | None, typer.Option(metavar="worse", help="Exit with 1 on evidence of it, at 5 %.")] = None,
+    max_drop: Annotated[
+        list[str] | None, typer.Option(metavar="FIGURE=DROP", help="Exit with 1 when a figure falls further.")
+    ] = None,
+) -> None:
+    """What differs between two revisions, and whether it means anything: from Git alone, in seconds."""
+    from darkroom import compare, report, revision
+
+    if fail_on not in (None, "worse"):
+        raise UserError(f"--fail-on {fail_on}: the one thing to fail on is 'worse'")
+    drops = report.drops(max_drop or [])
+    sides = revision.load(base or revision.default_base()), revision.load(head)
+    found = compare.compare(*sides)
+    reasons = compare.failures(found, fail_on is not None, drops)
+    if html:
+        report.write_html(found, sides[1], html)
+    if as_json:
+        print(report.as_json(found), end="")
+    else:
+        report.show(report.markdown(found))
+    for reason in reasons:
+        print(f"darkroom compare: {reason}", file=sys.stderr)
+    raise typer.Exit(bool(reasons))
+
+
+@app.command("pr-report")
+def pr_report(
+    base: Annotated[str | None, typer.Argument(help="A revision; where the branch left main when left out.")] = None,
+    pictures: Annotated[
+        str, typer.Option(help="The beginning of a URL under which the branch's files are seen.")
+    ] = "../",
+) -> None:
+    """Write report/report.md for the reviewers of a pull request: the work tree against BASE."""
+    from darkroom import pr_report
+
+    print(pr_report.write(base or None, pictures))
+
+
+@app.command()
+def seeds(count: Annotated[int, typer.Option(min=2, help="How many seeds, from run.seed on.")] = 5) -> None:
+    """Run the params as they are under several seeds, as experiments: mean, spread and detectable difference."""
+    from darkroom import report, seeds
+
+    report.show(seeds.run(count))
+
+
+@app.command()
+def tune(
+    space: Annotated[Path, typer.Argument(help="The search space, YAML.")] = Path("tune.yaml"),
+    trials: Annotated[int, typer.Option(min=1, help="How many to add.")] = 20,
+    name: Annotated[str, typer.Option(help="Of the study; the same one goes on.")] = "search",
+    storage: Annotated[
+        str | None,
+        typer.Option(help="A database's URL, for workers on several machines; a file of this project without."),
+    ] = None,
+) -> None:
+    """Search for better params by Optuna: each trial a DVC experiment, judged by val alone."""
+    from darkroom import report, tune
+
+    report.show(tune.run(space, name, trials, storage))
 
 
 def _stage_command(name: str) -> Callable[[], None]:

@@ -2,12 +2,12 @@
 
 import csv
 import io
-import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from darkroom import git
 from darkroom.errors import UserError
 
 MANIFEST = "data/manifest.csv"
@@ -44,18 +44,10 @@ def read_manifest(revision: str | None) -> list[Row]:
             raise UserError(f"there is no {MANIFEST} in the work tree: run `dvc repro split`")
         text = Path(MANIFEST).read_bytes().decode("utf-8", "surrogateescape")
     else:
-        known = subprocess.run(
-            ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"],
-            stdout=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
-        if known.returncode:
-            raise UserError(f"Git knows no revision '{revision}': `git log` and `dvc exp list` show those there are")
-        shown = subprocess.run(
-            ["git", "show", f"{known.stdout.strip()}:./{MANIFEST}"], capture_output=True, check=False
-        )
-        if shown.returncode:
+        content = git.show(git.commit(revision), MANIFEST)
+        if content is None:
             raise UserError(f"revision '{revision}' has no {MANIFEST}: it is from before the first `dvc repro`")
-        text = shown.stdout.decode("utf-8", "surrogateescape")
+        text = content.decode("utf-8", "surrogateescape")
     return [
         Row(row["path"], row["label"], row["split"], row["sha256"], row.get("reason") or "")
         for row in csv.DictReader(io.StringIO(text, newline=""))
@@ -80,7 +72,7 @@ def diff(old: Sequence[Row], new: Sequence[Row]) -> list[Change]:
         changes += [Change("added", None, row) for row in news[common:]]
     known = {(row.path, row.reason) for row in old}
     changes += [Change("left out", None, row) for row in new if row.reason and (row.path, row.reason) not in known]
-    return sorted((one for one in changes if one.kind), key=lambda one: (KINDS.index(one.kind), _row(one).path))
+    return sorted((one for one in changes if one.kind), key=lambda one: (KINDS.index(one.kind), current(one).path))
 
 
 def _compare(old: Row, new: Row) -> Change:
@@ -119,8 +111,8 @@ def _paired(olds: list[Row], news: list[Row]) -> tuple[list[Row], list[Row]]:
     return ordered(olds), ordered(news)
 
 
-def _row(change: Change) -> Row:
-    """The image as it is, or as it was."""
+def current(change: Change) -> Row:
+    """The image as it is, or, where it is gone, as it was."""
     row = change.new or change.old
     assert row is not None
     return row
@@ -130,7 +122,7 @@ def markdown(changes: Sequence[Change], old: str, new: str) -> str:
     """The changes as Markdown: a table of counts by class and split, then the files."""
     if not changes:
         return f"No image differs between {old} and {new}.\n"
-    counts = Counter((one.kind, _row(one).label, _row(one).split) for one in changes if one.kind != "left out")
+    counts = Counter((one.kind, current(one).label, current(one).split) for one in changes if one.kind != "left out")
     lines = [f"### Images: {old} to {new}", ""]
     if counts:
         lines += ["| change | class | split | images |", "|---|---|---|---:|"]
@@ -148,7 +140,7 @@ def markdown(changes: Sequence[Change], old: str, new: str) -> str:
 
 def _in_words(change: Change) -> str:
     """One change in a line."""
-    row, old = _row(change), change.old
+    row, old = current(change), change.old
     name = f"`{row.path!r}`"
     match change.kind:
         case "relabelled":

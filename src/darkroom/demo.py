@@ -31,13 +31,18 @@ def provide_raw() -> None:
             dvc.call("pull")  # models and all: what the remote has need not be built again; some may be missing there
             if RAW.exists():
                 return
-        if DEMO_MD5 not in TRACKED.read_text(encoding="utf-8"):
+        if not is_tracked(Path()):
             raise UserError(
                 f"{RAW} is missing, and neither DVC's cache nor a remote has what {TRACKED} tracks: "
                 "add the remote that has it (`dvc remote add`), or put the images back"
             )
     print(f"laying out the demo data in {RAW} (ELPV, CC BY-NC-SA 4.0)")
     lay_out(RAW)
+
+
+def is_tracked(project: Path) -> bool:
+    """Whether it is the demo that data/raw.dvc of `project` tracks."""
+    return DEMO_MD5 in (project / TRACKED).read_text(encoding="utf-8")
 
 
 def _notice_changes() -> None:

@@ -29,6 +29,8 @@ def prepare(run: Run) -> None:
         os.environ.update(PORTABLE)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(run.threads)
+    os.environ.update(OMP_DYNAMIC="FALSE", MKL_DYNAMIC="FALSE")  # else fewer where there are fewer cores: another sum
+    os.environ.pop("OMP_THREAD_LIMIT", None)
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     _keep_freed_memory()
 

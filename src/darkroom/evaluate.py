@@ -1,6 +1,5 @@
 """Stage evaluate: both models on the test images, once, and which is better. The only reader of test labels."""
 
-import re
 from typing import Annotated, Any
 
 import numpy as np
@@ -74,17 +73,10 @@ def judge(test: Folder, probabilities: np.ndarray, choices: Params, seed: int) -
         "ece": bootstrapped(lambda labels, own: metrics.ece(labels, own, choices.bins)),
         "per_class": metrics.per_class(labels, probabilities, test.classes),
     }
-    merged = merge_classes(test.classes, choices.merge)
+    merged = metrics.merge_classes(test.classes, choices.merge)
     if len(set(merged)) < len(merged):
         figures_of_merit["merged_accuracy"] = metrics.accuracy(merged[labels], merged[predicted])
     return figures_of_merit
-
-
-def merge_classes(classes: list[str], merge: str | None) -> np.ndarray:
-    """The name that each class counts under: what the pattern's first group finds in it, or its own where it finds nothing."""
-    found = [re.search(merge, label) if merge else None for label in classes]
-    texts = [(match.group(1) if match.re.groups else match.group()) if match else None for match in found]
-    return np.array([text or label for text, label in zip(texts, classes, strict=True)])
 
 
 def compare(scratch: np.ndarray, finetune: np.ndarray) -> dict[str, Any]:

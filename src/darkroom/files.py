@@ -34,6 +34,9 @@ def write_bytes(path: str | Path, data: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # a full disk does not say for what there was no room
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

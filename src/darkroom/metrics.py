@@ -1,5 +1,6 @@
 """Figures of merit of predictions, each with its uncertainty. Arrays in, numbers out."""
 
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -91,6 +92,13 @@ def per_class(labels: np.ndarray, probabilities: np.ndarray, classes: list[str])
         label: dict(zip(names, row, strict=True))
         for label, row in zip(classes, zip(*columns, strict=True), strict=True)
     }
+
+
+def merge_classes(classes: list[str], merge: str | None) -> np.ndarray:
+    """The name that each class counts under: what the pattern's first group finds in it, or its own where it finds nothing."""
+    found = [re.search(merge, label) if merge else None for label in classes]
+    texts = [(match.group(1) if match.re.groups else match.group()) if match else None for match in found]
+    return np.array([text or label for text, label in zip(texts, classes, strict=True)])
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from multiprocessing import get_all_start_methods, get_context
 from typing import TypeVar
 
 from darkroom.images import in_threads
+from darkroom.process import end_with_parent
 
 FEW = 256  # items; for fewer, processes are not worth their start
 CHUNK = 32  # items that a process takes at a time
@@ -25,5 +26,5 @@ def on_every_core(work: Callable[[Item], Result], items: Sequence[Item]) -> Iter
         yield from in_threads(work, items)
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ProcessPoolExecutor(cores, mp_context=get_context("fork")) as pool:
+    with ProcessPoolExecutor(cores, get_context("fork"), initializer=end_with_parent) as pool:
         yield from pool.map(work, items, chunksize=CHUNK)

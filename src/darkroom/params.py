@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -48,10 +48,7 @@ def load(name: str, model: type[AnySection]) -> AnySection:
     """
     if not PARAMS.is_file():
         raise UserError(f"there is no {PARAMS} in {Path.cwd()}: run from the project's top folder")
-    try:
-        tree = yaml.load(PARAMS.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{PARAMS} is not valid YAML, mend it: {' '.join(str(error).split())}") from None
+    tree = read(PARAMS)
     if not isinstance(tree, dict) or name not in tree:
         raise UserError(f"{PARAMS} has no section '{name}': add it, `git show HEAD:{PARAMS}` has one to copy")
     if unknown := sorted(map(str, tree.keys() - SECTIONS)):
@@ -60,6 +57,23 @@ def load(name: str, model: type[AnySection]) -> AnySection:
         return model.model_validate(tree[name])
     except ValidationError as error:
         raise UserError("; ".join(_sentence(name, detail) for detail in error.errors())) from None
+
+
+def read(path: Path) -> Any:
+    """What a YAML file says, numbers as in YAML 1.2.
+
+    Raises:
+        UserError: It is not YAML.
+    """
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML, mend it: {' '.join(str(error).split())}") from None
+
+
+def parse(text: str) -> Any:
+    """What YAML text says, numbers as in YAML 1.2."""
+    return yaml.load(text, Loader=_Loader)
 
 
 def pattern(text: str | None) -> str | None:

@@ -3,8 +3,8 @@
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,16 @@ import torch
 
 from darkroom.files import write_bytes
 
-FOLDER = Path(".darkroom/state")  # ignored by Git and unknown to DVC: it never outlives the run that it belongs to
+FOLDER = Path(".darkroom/state")  # ignored by Git and unknown to DVC
+LOCK = Path("dvc.lock")
 
 
 def key(*parts: bytes | Mapping[str, Any]) -> str:
-    """A digest of all that decides how a training goes: its data and params, this code and the libraries' versions."""
+    """A digest of `parts`, which are all that decides how a training goes, and of the code of ours that is loaded."""
     digest = hashlib.sha256()
-    versions = {name: version(name) for name in ("torch", "torchvision", "timm", "numpy", "pillow")}
-    code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
-    for part in (*parts, versions, *code):
+    own = sorted(name for name in sys.modules if name.split(".")[0] == "darkroom")
+    code = [Path(str(sys.modules[name].__file__)).read_bytes() for name in own]
+    for part in (*parts, *code):
         data = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
         digest.update(len(data).to_bytes(8, "big") + data)
     return digest.hexdigest()
@@ -35,13 +36,22 @@ def save(name: str, own_key: str, state: Mapping[str, Any]) -> None:
 
 def load(name: str, own_key: str) -> dict[str, Any] | None:
     """What `save` kept for this very training, or None."""
+    done, path = FOLDER / f"{name}.done", FOLDER / f"{name}.pt"
+    noted = done.read_bytes() if done.exists() else b""
+    if noted and LOCK.exists() and noted in LOCK.read_bytes():
+        path.unlink(missing_ok=True)  # DVC has its result: who runs it again wants it trained again
+    done.unlink(missing_ok=True)
     try:
-        state: dict[str, Any] = torch.load(FOLDER / f"{name}.pt", weights_only=True)
+        state = torch.load(path, weights_only=True)
     except Exception:  # missing or damaged: the training begins anew
         return None
-    return state if state.get("key") == own_key else None
+    return state if isinstance(state, dict) and state.get("key") == own_key else None
 
 
-def forget(name: str) -> None:
-    """Remove the state of a training that has ended."""
-    (FOLDER / f"{name}.pt").unlink(missing_ok=True)
+def finish(name: str, path: Path) -> None:
+    """Note that the training `name` has written all it had to, `path` among it.
+
+    The state is kept until the next run finds that DVC has taken note of `path`: were DVC killed before that, or its disk
+    full, every epoch would be lost.
+    """
+    write_bytes(FOLDER / f"{name}.done", hashlib.md5(path.read_bytes()).hexdigest().encode())  # as DVC names files

@@ -1,32 +1,61 @@
 """Runs one stage: settles the environment first, and turns a user's mistake into a sentence."""
 
+import errno
 import importlib
+import os
 import sys
+from pathlib import Path
 
-from darkroom import determinism, params
+from darkroom import determinism, environment, params, process
 from darkroom.errors import UserError
 
-# In the order of the DAG. True where the stage computes with torch, whose CPU caps must stand before its import.
+# In the order of the DAG, each with those of requirements/*.txt that can change what it writes.
 STAGES = {
-    "split": False,
-    "stats": False,
-    "train_scratch": True,
-    "train_finetune": True,
-    "evaluate": True,
-    "tsne": True,
+    "split": ("data", "figures"),
+    "stats": ("data", "figures"),
+    "train_scratch": ("data", "models"),
+    "train_finetune": ("data", "models"),
+    "evaluate": ("data", "models", "figures"),
+    "tsne": ("data", "models", "figures"),
 }
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def run(name: str) -> int:
     """Run the stage `name` in the current folder and return its exit code: 0, or 2 for a mistake of the user's."""
+    if "DVC_STAGE" in os.environ:
+        process.end_with_parent()  # it would go on writing while the next `dvc repro` starts the same stage
     try:
-        if STAGES[name]:
-            determinism.prepare(params.load("run", params.Run))
-        importlib.import_module(f"darkroom.{name}").main()
+        with process.alone(name):
+            environment.check(STAGES[name])
+            if with_torch(name):
+                settings = params.load("run", params.Run)
+                determinism.prepare(settings)
+                print(", ".join(f"{key} {value}" for key, value in _facts(settings).items()), flush=True)
+            importlib.import_module(f"darkroom.{name}").main()
     except UserError as error:
         print(f"darkroom {name}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        print(
+            f"darkroom {name}: {error.filename or Path.cwd()} cannot be written, for the disk is full ({error.strerror}): "
+            "make room and run `dvc repro`, which goes on from the last finished epoch",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print(f"\ndarkroom {name}: interrupted; the next run goes on from the last finished epoch", file=sys.stderr)
         return 130
     return 0
+
+
+def with_torch(name: str) -> bool:
+    """Whether the stage computes with torch, whose CPU caps must stand before its import."""
+    return "models" in STAGES[name]
+
+
+def _facts(settings: params.Run) -> dict[str, str]:
+    """The log's first line."""
+    return {**environment.made_by(settings), **environment.here()}

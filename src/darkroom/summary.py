@@ -4,13 +4,13 @@ from typing import Any
 
 from darkroom.files import read_json
 
-ROWS = [
-    ("accuracy", "accuracy"),
-    ("merged_accuracy", "accuracy, classes merged"),
-    ("macro_f1", "macro F1"),
-    ("auroc", "AUROC"),
-    ("ece", "calibration error"),
-]
+TITLES = {
+    "accuracy": "accuracy",
+    "merged_accuracy": "accuracy, classes merged",
+    "macro_f1": "macro F1",
+    "auroc": "AUROC",
+    "ece": "calibration error",
+}
 MODELS = {"scratch": "from scratch", "finetune": "fine-tuned"}
 
 
@@ -24,7 +24,7 @@ def table(seconds: float | None = None) -> str:
     lines = [
         f"{'on ' + str(scores['count']) + ' test images':26}" + "".join(f"{title:>24}" for title in MODELS.values())
     ]
-    for key, title in ROWS:
+    for key, title in TITLES.items():
         if all(key in scores[name] for name in MODELS):
             lines.append(f"{title:26}" + "".join(f"{interval(scores[name][key]):>24}" for name in MODELS))
     verdict = scores["comparison"]

@@ -1,9 +1,13 @@
 """Stage train_finetune: a pretrained backbone and a new head."""
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch.nn import functional
 
 from darkroom import checkpoint, models, params, resume, training
+from darkroom.environment import made_by
 from darkroom.files import write_csv, write_json
 from darkroom.images import Folder, load_folder
 from darkroom.inference import predict
@@ -16,6 +20,7 @@ class Params(training.Recipe):
 
     backbone: str
     weights: str
+    fingerprint: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")]
     head_l2: Positive
     freeze: Fraction
 
@@ -25,7 +30,7 @@ def main() -> None:
     recipe = params.load("train_finetune", Params)
     run = params.load("run", params.Run)
     images = params.load("images", params.Images)
-    pretrained = load_pretrained(recipe.backbone, recipe.weights)
+    pretrained = load_pretrained(recipe.backbone, recipe.weights, recipe.fingerprint)
     train = load_folder("data/split/train", images.resolution)
     val = load_folder("data/split/val", images.resolution, train.classes)
 
@@ -51,13 +56,13 @@ def main() -> None:
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}], lr=recipe.lr
     )
-    history = training.fit("train_finetune", model, optimizer, train, val, recipe, about, run.seed)
+    history = training.fit("train_finetune", model, optimizer, train, val, recipe, about, run)
 
-    checkpoint.save(checkpoint.MODELS["finetune"], model, about)
+    checkpoint.save(checkpoint.MODELS["finetune"], model, about, made_by(run))
     write_csv("plots/train_finetune.csv", *training.curves(history))
     head_alone = {"val_accuracy": head_accuracy, "val_loss": head_loss}
     write_json("metrics/train_finetune.json", {**training.summary(history), "head_alone": head_alone})
-    resume.forget("train_finetune")
+    resume.finish("train_finetune", checkpoint.MODELS["finetune"])
 
 
 def fit_head(model: models.Classifier, train: Folder, recipe: Params, about: checkpoint.About) -> None:

@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 
 from darkroom import checkpoint, models, params, resume, training
+from darkroom.environment import made_by
 from darkroom.files import read_json, write_csv, write_json
 from darkroom.images import load_folder
 
@@ -37,9 +38,9 @@ def main() -> None:
     optimizer = torch.optim.SGD(
         model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0
     )
-    history = training.fit("train_scratch", model, optimizer, train, val, recipe, about, run.seed)
+    history = training.fit("train_scratch", model, optimizer, train, val, recipe, about, run)
 
-    checkpoint.save(checkpoint.MODELS["scratch"], model, about)
+    checkpoint.save(checkpoint.MODELS["scratch"], model, about, made_by(run))
     write_csv("plots/train_scratch.csv", *training.curves(history))
     write_json("metrics/train_scratch.json", training.summary(history))
-    resume.forget("train_scratch")
+    resume.finish("train_scratch", checkpoint.MODELS["scratch"])

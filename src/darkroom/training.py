@@ -17,11 +17,12 @@ from tqdm import tqdm
 from darkroom import resume
 from darkroom.augment import DRAWS, Augment, augment
 from darkroom.checkpoint import About, plain
+from darkroom.environment import made_by
 from darkroom.errors import UserError
 from darkroom.images import Folder
 from darkroom.inference import as_tensor, normalised, predict
 from darkroom.models import Classifier
-from darkroom.params import Count, Fraction, Section
+from darkroom.params import Count, Fraction, Run, Section
 
 
 class Recipe(Section):
@@ -60,7 +61,7 @@ def fit(
     val: Folder,
     recipe: Recipe,
     about: About,
-    seed: int,
+    run: Run,
 ) -> list[Epoch]:
     """Train `model` for `recipe.epochs`, and leave it with the weights of the epoch that did best on val.
 
@@ -69,23 +70,22 @@ def fit(
     last whole epoch, and ends as if nothing had happened.
 
     Args:
-        name: Under which the state between epochs is kept; `resume.forget` it once the results are written.
+        name: Under which the state between epochs is kept; `resume.finish` it once the results are written.
         model: In channels-last format; trained in place. Parameters that want no gradient stay as they are, and so do the
             statistics of BatchNorm layers that have none that does.
         optimizer: Over the parameters to train. Its groups' rates are the peaks of the schedule.
         train, val: The images.
         recipe: The rest of what one can choose.
         about: The input's normalisation.
-        seed: Every random draw comes from it, the epoch and the image's place among `train`.
+        run: Every random draw comes from its seed, the epoch and the image's place among `train`.
 
     Returns:
         A row for each epoch that was run: fewer than `recipe.epochs` when `recipe.patience` ended the training.
     """
     start = b"".join(tensor.numpy().tobytes() for tensor in plain(model.state_dict()).values())
     data = (part.tobytes() for folder in (train, val) for part in (folder.pixels, folder.labels))
-    own_key = resume.key(
-        recipe.model_dump(), asdict(about), {"seed": seed, "threads": torch.get_num_threads()}, start, *data
-    )
+    settings = (recipe.model_dump(), asdict(about), run.model_dump(), made_by(run))
+    own_key = resume.key(*settings, start, *data)
 
     schedule = _schedule(optimizer, recipe, _steps(train, recipe))
     averaged = None
@@ -99,11 +99,11 @@ def fit(
         for key, part in parts.items():
             part.load_state_dict(state[key])
         history, best = [Epoch(*row) for row in state["history"]], state["best"]
-        tqdm.write(f"going on after epoch {len(history)} of a run that was interrupted")
+        tqdm.write(f"going on after epoch {len(history)} of an earlier run")
 
     while len(history) < recipe.epochs and not _is_out_of_patience(history, recipe.patience):
         number = len(history) + 1
-        loss, accuracy = train_epoch(model, averaged, optimizer, schedule, train, recipe, about, seed, number)
+        loss, accuracy = train_epoch(model, averaged, optimizer, schedule, train, recipe, about, run.seed, number)
         scored = averaged.module if averaged else model
         val_loss, val_accuracy = score(scored, val, about)
         if not math.isfinite(loss + val_loss):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 from darkroom import models
-from darkroom.checkpoint import read_torch_file
+from darkroom.checkpoint import plain, read_torch_file
 from darkroom.errors import UserError
 from darkroom.files import sha256
 
@@ -40,16 +40,45 @@ class Pretrained:
     std: list[float]
 
 
-def load_pretrained(backbone: str, weights: str) -> Pretrained:
+def load_pretrained(backbone: str, weights: str, expected: str | None = None) -> Pretrained:
     """The network `backbone` with pretrained weights.
 
     Args:
         backbone: A name that `models.imagenet_model` knows.
         weights: `default`; one of torchvision's names, such as IMAGENET1K_V1; or a file in weights/.
+        expected: The `fingerprint` that the weights must have. Those of timm's hub, whose files may be replaced under
+            the same name, need one; None will do for the rest, whose hash is known.
 
     Raises:
-        UserError: The weights cannot be had, are damaged, or do not fit the backbone.
+        UserError: The weights cannot be had, are damaged or others than expected, or do not fit the backbone.
     """
+    pretrained = _load(backbone, weights)
+    is_hub = not models.is_torchvision(backbone) and weights == "default" and _timm_name(backbone) != PACKAGED
+    if expected or is_hub:
+        found = fingerprint(pretrained.model)
+        if found != expected:
+            raise UserError(
+                f"the weights of {backbone} have the fingerprint {found}, but train_finetune.fingerprint in params.yaml is "
+                f"{expected or 'null'}: if you trust where they come from, put this one there"
+            )
+    return pretrained
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 over the names, types, shapes and bytes of all tensors of `model`, as 64 hexadecimal digits."""
+    parts = (
+        f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode() + tensor.numpy().tobytes()
+        for name, tensor in plain(model.state_dict()).items()
+    )
+    return sha256(b"".join(parts))
+
+
+def _timm_name(backbone: str) -> str:
+    return backbone.removeprefix("timm/")
+
+
+def _load(backbone: str, weights: str) -> Pretrained:
+    """What `load_pretrained` gives, by whichever way leads to it."""
     model = models.imagenet_model(backbone)
     models.head_name(model)  # before anything is downloaded
     if Path(weights).parent == FOLDER:
@@ -61,7 +90,7 @@ def load_pretrained(backbone: str, weights: str) -> Pretrained:
         raise UserError(
             f"params.yaml: train_finetune.weights is '{weights}', but for {backbone} it is 'default' or a file in {FOLDER}/"
         )
-    if backbone.removeprefix("timm/") == PACKAGED:
+    if _timm_name(backbone) == PACKAGED:
         _fit(model, dict(zip(model.state_dict(), _packaged_state().values(), strict=True)), PACKAGED_FILE)
     else:
         model = _from_timm(backbone)
@@ -117,7 +146,7 @@ def _mean_and_std(backbone: str) -> tuple[list[float], list[float]]:
     if models.is_torchvision(backbone):
         transforms = get_model_weights(backbone).DEFAULT.transforms()
         return list(transforms.mean), list(transforms.std)
-    config = timm.get_pretrained_cfg(backbone.removeprefix("timm/"))
+    config = timm.get_pretrained_cfg(_timm_name(backbone))
     assert config is not None  # imagenet_model has found the name
     return list(config.mean), list(config.std)
 
@@ -188,7 +217,7 @@ def _check(path: Path, prefix: str) -> None:
 def _from_timm(backbone: str) -> nn.Module:
     """timm's own weights for `backbone`, from the cache or the hub that timm uses."""
     try:
-        model: nn.Module = timm.create_model(backbone.removeprefix("timm/"), pretrained=True)
+        model: nn.Module = timm.create_model(_timm_name(backbone), pretrained=True)
     except Exception as error:  # the hub's client has dozens of ways to say that it did not get the file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"timm's weights for {backbone} cannot be had ({reason}): {WAYS_OUT}") from None

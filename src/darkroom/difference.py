@@ -1,0 +1,74 @@
+"""Where two versions of a result first differ, in words."""
+
+import csv
+import io
+import json
+import pickle
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+from typing import Any
+
+MISSING = "nothing"
+
+
+def first_difference(name: str, old: bytes, new: bytes) -> str:
+    """The first place in which two contents of the file `name` differ: by key, row and column, tensor, or byte."""
+    describe = {".json": _in_json, ".csv": _in_csv, ".pth": _in_checkpoint}.get(name[name.rfind(".") :], _in_bytes)
+    try:
+        return describe(old, new) or _in_bytes(old, new)
+    except (ValueError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError):  # not what its name says
+        return _in_bytes(old, new)
+
+
+def _in_bytes(old: bytes, new: bytes) -> str:
+    place = next((index for index, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    return f"byte {place:,} of {len(old):,} ({len(new):,} now)"
+
+
+def _in_json(old: bytes, new: bytes) -> str:
+    before, after = dict(leaves(json.loads(old))), dict(leaves(json.loads(new)))
+    return _first_of(before, after)
+
+
+def _in_csv(old: bytes, new: bytes) -> str:
+    tables = [list(csv.reader(io.StringIO(data.decode("utf-8", "surrogateescape")))) for data in (old, new)]
+    header = tables[0][0] if tables[0] else []
+    for row, (before, after) in enumerate(zip_longest(*tables, fillvalue=[])):
+        for column, (a, b) in enumerate(zip_longest(before, after, fillvalue=MISSING)):
+            if a != b:
+                return f"row {row}, {header[column] if column < len(header) else f'column {column + 1}'}: {a} -> {b}"
+    return ""
+
+
+def _in_checkpoint(old: bytes, new: bytes) -> str:
+    import torch
+
+    before, after = (torch.load(io.BytesIO(data), map_location="cpu", weights_only=True) for data in (old, new))
+    plain = [{key: value for key, value in content.items() if key != "state_dict"} for content in (before, after)]
+    if found := _first_of(dict(leaves(plain[0])), dict(leaves(plain[1]))):
+        return found
+    for name, tensor in before["state_dict"].items():
+        other = after["state_dict"].get(name)
+        if other is None or other.shape != tensor.shape:
+            return f"{name}: {tuple(tensor.shape)} -> {MISSING if other is None else tuple(other.shape)}"
+        if not torch.equal(tensor, other):
+            far = (tensor.double() - other.double()).abs()
+            return f"{name}: {int((far > 0).sum()):,} of {far.numel():,} values, by up to {float(far.max()):.3g}"
+    return ""
+
+
+def _first_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key, MISSING), after.get(key, MISSING)
+        if old != new:
+            return f"{key}: {old} -> {new}"
+    return ""
+
+
+def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything in `tree` that is neither a dict nor a list."""
+    if isinstance(tree, dict | list):
+        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from leaves(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, tree

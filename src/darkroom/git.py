@@ -1,0 +1,63 @@
+"""Git as a command: what a revision holds."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from darkroom.errors import UserError
+
+
+def read(*arguments: str, cwd: Path | None = None) -> str:
+    """What `git ARGUMENTS` prints, without the last newline.
+
+    Raises:
+        UserError: It failed; with Git's own last line.
+    """
+    done = _run(arguments, cwd)
+    if done.returncode:
+        reason = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
+        raise UserError(f"git {arguments[0]} failed ({reason[-1]}): mend that and try again")
+    return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
+
+
+def commit(revision: str) -> str:
+    """The full name of the commit that `revision`, or the DVC experiment of that name, is.
+
+    Raises:
+        UserError: There is neither.
+    """
+    known = _run(("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"))
+    if known.returncode == 0:
+        return known.stdout.decode("ascii").strip()
+    named = experiments()
+    if revision not in named:
+        raise UserError(f"Git knows no revision '{revision}': `git log` and `dvc exp list` show those there are")
+    return named[revision]
+
+
+def experiments() -> dict[str, str]:
+    """Name -> commit of the DVC experiments of this repository; the last in Git's order where two bear one name."""
+    lines = read("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").splitlines()
+    return {line.rpartition("/")[2]: line.split()[0] for line in lines}
+
+
+def refuse_changes(why: str) -> None:
+    """See to it that all tracked files are as committed.
+
+    Raises:
+        UserError: One is not.
+    """
+    if read("status", "--porcelain", "--untracked-files=no"):
+        raise UserError(f"there are changes that are not committed: commit them, since {why}")
+
+
+def show(revision: str, path: str, cwd: Path | None = None) -> bytes | None:
+    """The content of a file, named from the current folder, in a commit; None where it has no such file."""
+    shown = _run(("show", f"{revision}:./{path}"), cwd)
+    return None if shown.returncode else shown.stdout
+
+
+def _run(arguments: tuple[str, ...], cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+    """A hook's GIT_DIR and the like must not lead Git to another repository than that of the folder."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    return subprocess.run(["git", *arguments], cwd=cwd, env=own, capture_output=True, check=False)

@@ -1,0 +1,38 @@
+"""This process among others: alone at its work, and gone with its parent."""
+
+import ctypes
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from darkroom.errors import UserError
+
+LOCKS = Path(".darkroom/locks")
+
+
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Hold the lock of the stage `name` in this folder. The system lets go of it when the process ends, however it ends.
+
+    Raises:
+        UserError: Another process holds it.
+    """
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(LOCKS / f"{name}.lock", timeout=0):
+            yield
+    except filelock.Timeout:
+        raise UserError(
+            f"another run of this stage is at work in {Path.cwd()}: wait until it ends, or stop it, and run `dvc repro`"
+        ) from None
+
+
+def end_with_parent() -> None:
+    """Ask Linux to end this process when the one that started it ends, even by SIGKILL. Elsewhere nothing is changed."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
