@@ -1,0 +1,172 @@
+"""`darkroom compare`: statistics against other implementations and by simulation, and the command on a real repository."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as sk
+
+from conftest import clone_of, run, set_params
+from darkroom import metrics, paired
+
+
+@pytest.fixture
+def answers() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels and two models' probabilities of 300 images in four classes, with ties among the scores."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 4, 300)
+    base, head = (random.dirichlet(np.ones(4), 300) + 0.5 * np.eye(4)[labels] for _ in range(2))
+    return labels, *((own / own.sum(1, keepdims=True)).round(2) for own in (base, head))
+
+
+def test_weighted_statistics_are_scikit_learns(answers: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    labels, own, _ = answers
+    weights = np.random.default_rng(1).multinomial(300, np.full(300, 1 / 300), size=3)
+    for row, weight in enumerate(weights):
+        one = {"sample_weight": weight}
+        areas = [sk.roc_auc_score(labels == k, own[:, k], **one) for k in range(4)]
+        f1 = sk.f1_score(labels, own.argmax(1), average="macro", **one)
+        assert paired.accuracy(lambda y, p: p.argmax(1) == y)(labels, own, weights)[row] == pytest.approx(
+            sk.accuracy_score(labels, own.argmax(1), **one)
+        )
+        assert paired.macro_f1(labels, own, weights)[row] == pytest.approx(f1)
+        assert paired.auroc(labels, own, weights)[row] == pytest.approx(np.mean(areas))
+        repeated = np.repeat(np.arange(300), weight)
+        ece = metrics.ece(labels[repeated], own[repeated], 10)
+        assert paired.ece(10)(labels, own, weights)[row] == pytest.approx(ece)
+
+
+def test_the_interval_is_scipys(answers: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    """SciPy's paired bootstrap of the same difference, by its own draws."""
+    labels, base, head = answers
+    found = paired.differences({"macro_f1": paired.macro_f1}, labels, base, head)["macro_f1"]
+
+    def difference(chosen: np.ndarray) -> float:
+        return metrics.macro_f1(labels[chosen], head[chosen]) - metrics.macro_f1(labels[chosen], base[chosen])
+
+    theirs = stats.bootstrap(
+        (np.arange(300),), difference, vectorized=False, n_resamples=1000, method="percentile", rng=2
+    ).confidence_interval
+    assert found.head - found.base == pytest.approx(difference(np.arange(300)))
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.012)
+
+
+def test_mcnemar_and_holm_on_known_cases() -> None:
+    """Agresti's approval ratings (Categorical Data Analysis, table 10.1): 86 against 150; Holm's rule by hand."""
+    first = np.array([True] * 150 + [False] * 86)
+    assert metrics.mcnemar(first, ~first)["p"] == pytest.approx(stats.binomtest(86, 236).pvalue)
+    assert metrics.mcnemar(first, ~first)["p"] == pytest.approx(3.7e-5, rel=0.02)
+    assert paired.mid_p(3, 3) == pytest.approx(0.5)
+    assert paired.mid_p(5, 0) == pytest.approx(0.5**5 / 2)
+    assert paired.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_the_gate_fires_in_five_of_a_hundred_cases_of_no_difference() -> None:
+    """1,000 pairs of equally good models on 663 images: 5 %, give or take three standard errors of the simulation."""
+    random = np.random.default_rng(3)
+    fired = 0
+    for _ in range(1000):
+        hard = random.random(663) < 0.25
+        base, head = (~hard | (random.random(663) < 0.45) for _ in range(2))
+        fired += paired.mid_p(int((base & ~head).sum()), int((head & ~base).sum())) < metrics.LEVEL
+    assert abs(fired / 1000 - 0.05) < 3 * (0.05 * 0.95 / 1000) ** 0.5
+
+
+def test_intervals_of_no_difference_hold_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """400 pairs of equal models: the 95 % interval of macro F1's difference misses zero in about 5 %."""
+    monkeypatch.setattr(paired, "RESAMPLES", 300)
+    random = np.random.default_rng(4)
+    missed = 0
+    for seed in range(400):
+        labels = random.integers(0, 3, 200)
+        base, head = (np.eye(3)[labels] + random.gumbel(size=(200, 3)) * 0.5 for _ in range(2))
+        found = paired.differences({"macro_f1": paired.macro_f1}, labels, base, head, seed)["macro_f1"]
+        missed += found.low > 0 or found.high < 0
+    assert abs(missed / 400 - 0.05) < 3 * (0.05 * 0.95 / 400) ** 0.5
+
+
+@pytest.fixture
+def branch(rebuilt: Path, tmp_path: Path) -> Path:
+    """A clone without DVC's cache, whose branch `idea` trains otherwise, adds an image to test and relabels one there."""
+    clone = clone_of(rebuilt, tmp_path / "a clone")
+    run("git", "switch", "-q", "-c", "idea", cwd=clone)
+    set_params(clone, {"train_scratch": {"lr": 0.01}})
+    with (clone / "plots/predictions.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    classes = sorted({row["actual"] for row in rows})
+    for row in rows:  # from scratch: always right, and sure of it; fine-tuned: as before
+        for label in classes:
+            row[f"scratch_{label}"] = str(float(label == row["actual"]))
+        row["scratch"] = row["actual"]
+    manifest = (clone / "data/manifest.csv").read_text()
+    new = {**rows[0], "path": f"{classes[0]}/new.png"}
+    (clone / "data/manifest.csv").write_text(f"{manifest}{classes[0]}/new.png,{classes[0]},test,,{'0' * 64},\n")
+    with (clone / "plots/predictions.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*rows, new])
+    return clone
+
+
+def test_compare_says_what_is_better_and_what_is_not(branch: Path) -> None:
+    printed = run("darkroom", "compare", cwd=branch)  # where the branch left main, and the work tree
+    with (branch / "plots/predictions.csv").open(newline="") as stream:
+        count = len(list(csv.DictReader(stream)))
+    assert (
+        f"The test sets differ ({count - 1} and {count} images): what follows is on the {count - 1} images" in printed
+    )
+    assert "only large differences can show" in printed
+    assert "| from scratch | accuracy |" in printed
+    assert "| **better** |" in printed
+    assert "fine-tuned: 0 now right, 0 now wrong" in printed
+    assert "| train_scratch.lr | `0.05` | `0.01` |" in printed
+    assert "| added | mono-defective | test | 1 |" in printed
+
+    run("git", "commit", "-q", "-am", "An idea", cwd=branch)
+    tree = json.loads(run("darkroom", "compare", "main", "idea", "--json", cwd=branch))
+    assert tree["images"] == {"base": count - 1, "head": count, "shared": count - 1}
+    verdicts = {(line["model"], line["figure"]): line["word"] for line in tree["headlines"]}
+    assert verdicts["scratch", "accuracy"] == verdicts["scratch", "ece"] == "better"
+    assert {word for (model, _), word in verdicts.items() if model == "finetune"} == {"no evidence"}
+    assert tree["flips"]
+    assert all(flip["head"] == flip["actual"] for flip in tree["flips"])
+    run("darkroom", "compare", "main", "--html", "page.html", cwd=branch)
+    page = (branch / "page.html").read_text()
+    assert page.count("now right") == len(tree["flips"])
+    assert page.count("data:image/png;base64,") == len(tree["flips"])
+
+
+def test_the_gate(branch: Path) -> None:
+    run("git", "commit", "-q", "-am", "An idea", cwd=branch)
+    gate = ("--fail-on", "worse", "--max-drop", "accuracy=0.01", "--max-drop", "ece=0.01")
+    run("darkroom", "compare", "main", "idea", *gate, cwd=branch)
+    printed = run("darkroom", "compare", "idea", "main", *gate, cwd=branch, code=1)
+    assert "scratch: the accuracy is worse (one-sided mid-p" in printed
+    assert "scratch: accuracy is worse by" in printed
+    assert "scratch: ece is worse by" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "Git knows no revision 'nowhere'"),
+        (["main~1"], "'main~1' has no data/manifest.csv: it is from before"),
+        (["main", "--fail-on", "better"], "the one thing to fail on is 'worse'"),
+        (["main", "--max-drop", "accuracy"], "say a figure and how far it may fall"),
+        (["main", "--max-drop", "beauty=1"], "there is no such figure here"),
+    ],
+)
+def test_what_cannot_be_compared(branch: Path, arguments: list[str], message: str) -> None:
+    printed = run("darkroom", "compare", *arguments, cwd=branch, code=2)
+    assert message in printed
+    assert len(printed.strip().splitlines()) == 1
+
+
+def test_a_manifest_of_another_run_is_refused(branch: Path) -> None:
+    lines = (branch / "data/manifest.csv").read_text().splitlines(keepends=True)
+    (branch / "data/manifest.csv").write_text("".join(lines[:-1]))
+    printed = run("darkroom", "compare", "main", cwd=branch, code=2)
+    assert "are not of one run (1 test images stand in one of them only)" in printed
