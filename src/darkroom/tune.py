@@ -1,0 +1,237 @@
+"""A search for better params: Optuna proposes, DVC runs and keeps each trial as an experiment, val alone judges."""
+
+import json
+import os
+import re
+import signal
+import socket
+from collections.abc import Mapping
+from itertools import accumulate
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from darkroom import dvc, figures, git, params
+from darkroom.errors import UserError
+
+try:
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+except ImportError:
+    raise UserError("the search needs Optuna: `pip install -r requirements/tune.txt`") from None
+
+FOLDER = Path(".darkroom/tune")
+EPOCH = re.compile(r"^epoch +(\d+)/\d+ .* val loss ([\d.]+)")  # as `training.describe` writes it
+INPUTS = ("params.yaml", "dvc.yaml", "src", "requirements", "data")  # what the trials of one study have in common
+
+
+class Dimension(params.Section):
+    """One param's range, or its choices."""
+
+    low: float | int | None = None
+    high: float | int | None = None
+    log: bool = False
+    choices: list[Any] | None = None
+
+
+class Space(params.Section):
+    """A search space: which training is to become better, and what may be changed for it."""
+
+    stage: Annotated[str, Field(pattern="^train_(scratch|finetune)$")]
+    params: Annotated[dict[str, Dimension], Field(min_length=1)]
+
+
+def run(path: Path, name: str, trials: int, storage: str | None) -> str:
+    """Run `trials` more trials of the study `name` and return its table.
+
+    Args:
+        path: The search space, YAML.
+        name: Of the study; its experiments are called tune-NAME-N.
+        trials: How many to add, pruned ones counted.
+        storage: A URL of Optuna's (a database that several machines share); a journal file of this project when None.
+
+    Raises:
+        UserError: The space is wrong or another than the study's, something is not committed, or a trial failed.
+    """
+    space = read_space(path)
+    git.refuse_changes("trials are compared for one commit")
+    study = open_study(name, space, storage)
+    recover(study)
+    for _ in range(trials):
+        trial = study.ask()
+        trial.set_user_attr("process", f"{socket.gethostname()} {os.getpid()}")
+        changes = {key: propose(trial, key, dimension) for key, dimension in space.params.items()}
+        loss = attempt(trial, space.stage, experiment(name, trial.number), changes)
+        state = optuna.trial.TrialState.PRUNED if loss is None else optuna.trial.TrialState.COMPLETE
+        study.tell(trial, loss, state)
+        said = "pruned" if loss is None else f"val loss {loss:.4f}"
+        print(
+            f"trial {trial.number}: {said}; {' '.join(f'{key}={value}' for key, value in changes.items())}", flush=True
+        )
+    if len(complete(study)) > 1:
+        draw(study, name)
+    return table(study, name)
+
+
+def read_space(path: Path) -> Space:
+    """The search space in a YAML file.
+
+    Raises:
+        UserError: It is missing or is not one, or names no param.
+    """
+    if not path.exists():
+        raise UserError(f"there is no {path}: write one, `git show HEAD:tune.yaml` has one to copy")
+    try:
+        space = Space.model_validate(params.read(path))
+    except ValidationError as error:
+        detail = error.errors()[0]
+        raise UserError(f"{path}: {'.'.join(map(str, detail['loc']))}: {detail['msg']}: mend it") from None
+    tree = params.read(params.PARAMS)
+    for key, dimension in space.params.items():
+        place = tree
+        for part in key.split("."):
+            place = place.get(part) if isinstance(place, dict) else None
+        ranged = dimension.low is not None and dimension.high is not None and dimension.low < dimension.high
+        if place is None or isinstance(place, dict) or ranged == bool(dimension.choices):
+            raise UserError(f"{path}: params.{key}: name a param, with `low` and a larger `high`, or with `choices`")
+    return space
+
+
+def open_study(name: str, space: Space, storage: str | None) -> optuna.Study:
+    """The study `name`, new or gone on with.
+
+    Raises:
+        UserError: It is of another space or commit.
+    """
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    backend = JournalFileBackend(str(FOLDER / f"{name}.log"))
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage or optuna.storages.JournalStorage(backend),
+        sampler=optuna.samplers.TPESampler(seed=None, constant_liar=True),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3),
+        direction="minimize",
+        load_if_exists=True,
+    )
+    own = {
+        "search space": space.model_dump_json(),
+        "params, data or code": git.read("rev-parse", *(f"HEAD:./{path}" for path in INPUTS)),
+    }
+    for key, value in own.items():
+        if study.user_attrs.get(key, value) != value:
+            raise UserError(f"the study '{name}' was begun with other {key}: give this one another --name")
+        study.set_user_attr(key, value)
+    return study
+
+
+def recover(study: optuna.Study) -> None:
+    """Have the trials tried again whose process, on this machine, is gone: they were killed."""
+    for trial in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
+        host, _, process = str(trial.user_attrs.get("process", "")).rpartition(" ")
+        if host == socket.gethostname() and not is_alive(int(process)):
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            study.enqueue_trial(trial.params)
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is a process of this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
+
+
+def propose(trial: optuna.Trial, key: str, dimension: Dimension) -> Any:
+    """A value of one param."""
+    if dimension.choices:
+        return trial.suggest_categorical(key, dimension.choices)
+    low, high = dimension.low, dimension.high
+    assert low is not None
+    assert high is not None
+    if isinstance(low, int) and isinstance(high, int):
+        return trial.suggest_int(key, low, high, log=dimension.log)
+    return float(f"{trial.suggest_float(key, low, high, log=dimension.log):.3g}")  # as a person would write it
+
+
+def attempt(trial: optuna.Trial, stage: str, name: str, changes: Mapping[str, Any]) -> float | None:
+    """Run one trial as the DVC experiment `name`; the val loss of its chosen epoch, or None where it was hopeless and stopped.
+
+    Raises:
+        UserError: It failed.
+    """
+    settings = [word for key, value in changes.items() for word in ("--set-param", f"{key}={json.dumps(value)}")]
+    command = ["exp", "run", "--temp", "--name", name, *settings, stage]
+    lines: list[str] = []
+    with dvc.start(*command) as process:
+        try:
+            for line in process.stdout or ():
+                lines.append(line)
+                if found := EPOCH.match(line):
+                    trial.report(float(found[2]), int(found[1]))
+                    if trial.should_prune():
+                        return None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode:
+        reason = next(
+            (line.strip() for line in reversed(lines) if line.startswith("darkroom ")), "see what it says above"
+        )
+        trial.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        raise UserError(f"trial {trial.number} failed ({reason}): mend the search space or params.yaml")
+    return float(json.loads(git.show(git.commit(name), f"metrics/{stage}.json") or b"{}")["val_loss"])
+
+
+def experiment(study: str, number: int) -> str:
+    """The name of a trial's experiment."""
+    return f"tune-{study}-{number}"
+
+
+def complete(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """The trials that ran to their end, the best first."""
+    found = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
+    return sorted(found, key=lambda trial: (trial.value, trial.number))
+
+
+def table(study: optuna.Study, name: str) -> str:
+    """Markdown: the trials, the best first, and how to take the best one."""
+    done = complete(study)
+    keys = sorted({key for trial in done for key in trial.params})
+    lines = [f"| trial | val loss | {' | '.join(keys)} |", "|---|---:|" + "---:|" * len(keys)]
+    for trial in done:
+        shown = (
+            f"{value:.3g}" if isinstance(value, float) else str(value) for value in (trial.params[key] for key in keys)
+        )
+        lines.append(f"| {trial.number} | {trial.value:.4f} | {' | '.join(shown)} |")
+    stopped = len(study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.PRUNED]))
+    lines += ["", f"{len(done)} trials ran to their end, {stopped} were stopped early. Only val was looked at."]
+    if done:
+        lines += ["", f"Take the best one: `dvc exp apply {experiment(name, done[0].number)}`, then `dvc repro`."]
+    return "\n".join(lines) + "\n"
+
+
+def draw(study: optuna.Study, name: str) -> None:
+    """A picture of the history and, from four trials on, of how much each param matters (fANOVA, Hutter et al. 2014)."""
+    done = sorted(complete(study), key=lambda trial: trial.number)
+    losses = [trial.value or 0.0 for trial in done]
+    importance = optuna.importance.get_param_importances(study) if len(done) >= 4 else {}
+    titles = ["History", "How much each param matters"][: 1 + bool(importance)]
+    path = FOLDER / f"{name}.png"
+    with figures.panels(path, titles, (5.0, 3.2)) as axes:
+        numbers = [trial.number for trial in done]
+        axes[0].plot(numbers, losses, "o", color=figures.COLOURS[0], label="trial")
+        axes[0].step(
+            numbers, list(accumulate(losses, min)), where="post", color=figures.COLOURS[4], label="best so far"
+        )
+        axes[0].set(xlabel="trial", ylabel="val loss of the chosen epoch")
+        axes[0].xaxis.get_major_locator().set_params(integer=True)
+        axes[0].legend()
+        if importance:
+            axes[1].barh(list(importance), list(importance.values()), color=figures.COLOURS[0])
+            axes[1].set(xlabel="share of the variance that it explains", xlim=(0, 1))
+            axes[1].invert_yaxis()
+    print(f"{path} shows the search")
