@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: all setup test verify pr-report
+.PHONY: all setup test verify pr-report bench
 all: setup
 	@$(BIN)/darkroom run
 
@@ -33,3 +33,17 @@ verify: setup
 # The comment that reviewers get. BASE: a revision; PICTURES: the beginning of a URL under which the branch's files are seen.
 pr-report: setup
 	@$(BIN)/darkroom pr-report $(BASE) $(if $(PICTURES),--pictures "$(PICTURES)")
+
+# Ratios against fastai, plain PyTorch and the bare training step. QUICK=1 takes 5 minutes. The peer lives in an environment of
+# its own that sees this one's packages.
+bench: setup .venv-bench/ready
+	@$(BIN)/python benchmarks/throughput.py --peers .venv-bench/bin/python $(if $(QUICK),--rounds 1)
+	@$(if $(QUICK),,$(BIN)/python benchmarks/time_to_accuracy.py --peers .venv-bench/bin/python)
+	@$(if $(QUICK),,$(BIN)/python benchmarks/stages.py)
+
+.venv-bench/ready: requirements/bench.txt .venv/ready
+	@$(PYTHON) -m venv .venv-bench
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' \
+	  > "$$(.venv-bench/bin/python -c 'import site; print(site.getsitepackages()[0])')/darkroom.pth"
+	@.venv-bench/bin/python -m pip install --disable-pip-version-check --no-deps -r requirements/bench.txt
+	@touch $@

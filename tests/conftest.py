@@ -13,7 +13,8 @@ import yaml
 from darkroom import determinism
 from darkroom.params import Run
 
-determinism.prepare(Run(seed=1, threads=1, mode="portable"))  # before anything imports torch or NumPy
+RUN = Run(seed=1, threads=1, mode="portable", device="cpu", precision="float32")
+determinism.prepare(RUN)  # before anything imports torch or NumPy
 
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402

@@ -128,7 +128,7 @@ def test_numbers_as_dvc_writes_them_are_numbers(folder: Path, text: str) -> None
 
 def small_model() -> tuple[models.Classifier, checkpoint.About]:
     about = checkpoint.About(
-        models.SMALL_CNN, {"width": 4, "blocks": 2, "dropout": 0.0}, ["a", "b"], 32, [0.5] * 3, [0.5] * 3
+        models.SMALL_CNN, {"width": 4, "blocks": 2, "dropout": 0.0}, ["a", "b"], 32, [], [0.5] * 3, [0.5] * 3
     )
     return models.build(about.architecture, about.options, 2), about
 

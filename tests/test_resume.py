@@ -171,8 +171,10 @@ def test_workers_of_a_killed_stage_end(folder: Path) -> None:
     while not workers and process.poll() is None:
         tasks = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         workers = tasks.read_text().split() if tasks.exists() else ["none to be seen on this system"]
-    process.kill()
+    process.kill()  # perhaps before the workers could ask to end with it
     process.wait()
-    time.sleep(0.5)
     states = [Path("/proc", worker, "stat") for worker in workers]
-    assert not [path for path in states if path.exists() and path.read_text().split()[2] != "Z"]
+    patience = time.monotonic() + 30
+    while left := [path for path in states if path.exists() and path.read_text().split()[2] != "Z"]:
+        assert time.monotonic() < patience, left
+        time.sleep(0.1)

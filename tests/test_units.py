@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import splitfolders
 import torch
+import torchvision
 from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
 
@@ -134,7 +135,7 @@ def test_accuracy_interval_is_wilsons() -> None:
 
 def test_checkpoints_of_equal_weights_are_equal_bytes(tmp_path: Path) -> None:
     about = checkpoint.About(
-        models.SMALL_CNN, {"width": 4, "blocks": 2, "dropout": 0.0}, ["a", "b"], 32, [0.5] * 3, [0.5] * 3
+        models.SMALL_CNN, {"width": 4, "blocks": 2, "dropout": 0.0}, ["a", "b"], 32, [], [0.5] * 3, [0.5] * 3
     )
     for name in ("one.pth", "another name.pth"):
         torch.manual_seed(0)
@@ -168,9 +169,35 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18", "mobilenet_v3_small", "vit_b_16", "tf_efficientnet_lite0", "timm/resnet18"]
+    ("name", "pooling"),
+    [
+        ("tf_efficientnet_lite0", "average_and_maximum"),
+        ("resnet18", "average_and_maximum"),
+        ("mobilenet_v3_small", "average"),
+        ("vit_b_16", "average"),
+        ("timm/resnet18", "average_and_maximum"),
+    ],
 )
-def test_any_backbone_gives_features_and_a_head(name: str) -> None:
-    model = models.build(name, {"dropout": 0.0}, 5)
-    resolution = 224 if name == "vit_b_16" else 64
-    assert model(torch.zeros(2, 3, resolution, resolution)).shape == (2, 5)
+def test_any_backbone_gives_features_and_a_head_and_can_be_cut(name: str, pooling: str) -> None:
+    model = models.build(name, {"pooling": pooling, "dropout": 0.0}, 5).eval()
+    images = torch.rand(2, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+    lower, upper = models.cut(model.backbone, 0.3)
+    below, above = (sum(parameter.numel() for parameter in part.parameters()) for part in (lower, upper))
+    assert below > 0
+    assert below + above == sum(parameter.numel() for parameter in model.backbone.parameters())
+    with torch.inference_mode():
+        assert model(images).shape == (2, 5)
+        assert torch.equal(upper(lower(images)), model.backbone(images))
+
+
+def test_pooling_takes_the_mean_and_the_maximum() -> None:
+    """torchvision's own ResNet up to its pooling, and NumPy from there."""
+    torch.manual_seed(0)
+    model = models.build("resnet18", {"pooling": "average_and_maximum", "dropout": 0.0}, 2).eval()
+    plain = torchvision.models.resnet18()
+    plain.load_state_dict({**plain.state_dict(), **model.backbone.state_dict()})
+    until = torch.nn.Sequential(*list(plain.eval().children())[:-2])
+    with torch.inference_mode():
+        images = torch.rand(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+        features, maps = model.backbone(images).numpy(), until(images).numpy()
+    assert features == pytest.approx(np.concatenate([maps.mean((2, 3)), maps.max((2, 3))], 1), rel=1e-4, abs=1e-5)

@@ -12,7 +12,7 @@ from darkroom import determinism
 from darkroom.params import Run
 
 _, MODEL, MODE = sys.argv[1:]
-determinism.prepare(Run(seed=1, threads=2, mode=MODE))  # type: ignore[arg-type]
+determinism.prepare(Run(seed=1, threads=2, mode=MODE, device="cpu", precision="float32"))  # type: ignore[arg-type]
 
 import torch  # noqa: E402
 from common import BATCH, IMAGES, RESOLUTION, WARM_UP, network  # noqa: E402

@@ -13,7 +13,8 @@ from darkroom import determinism
 from darkroom.params import Run
 
 FOLDER, MODEL, MODE = sys.argv[1:]
-determinism.prepare(Run(seed=1, threads=2, mode=MODE))  # type: ignore[arg-type]
+RUN = Run(seed=1, threads=2, mode=MODE, device="cpu", precision="float32")  # type: ignore[arg-type]
+determinism.prepare(RUN)
 
 import torch  # noqa: E402
 from common import BATCH, IMAGES, RESOLUTION, WARM_UP, network  # noqa: E402
@@ -23,19 +24,21 @@ from darkroom.checkpoint import About  # noqa: E402
 from darkroom.images import Folder, list_images, load_folder  # noqa: E402
 
 every = list_images(FOLDER)
-train = load_folder(FOLDER, RESOLUTION, paths=every[:: max(1, len(every) // IMAGES)][:IMAGES])
+train = load_folder(FOLDER, RESOLUTION, memory=1000, paths=every[:: max(1, len(every) // IMAGES)][:IMAGES])
 model = network(MODEL, len(train.classes)).to(memory_format=torch.channels_last)
 section = params.read(Path("params.yaml"))["train_finetune" if MODEL == "lite0" else "train_scratch"]
 own = {key: section[key] for key in training.Recipe.model_fields} | {"batch_size": BATCH, "average": 0.0}
 recipe = training.Recipe.model_validate(own)
-about = About(MODEL, {}, train.classes, RESOLUTION, [0.5] * 3, [0.5] * 3)
+about = About(MODEL, {}, train.classes, RESOLUTION, [], [0.5] * 3, [0.5] * 3)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+training.set_training(model, fixed_statistics=False)
 
 
 def epoch(data: Folder, number: int) -> None:
     """As `training.fit` has it."""
-    training.train_epoch(model, None, optimizer, schedule, data, recipe, about, 1, number)
+    source = training.pixels(data, recipe.augment, about, RUN)
+    training.train_epoch(model, None, optimizer, schedule, source, recipe, RUN, number)
 
 
 few = slice(0, WARM_UP * BATCH)

@@ -28,6 +28,7 @@ class About:
         options: That architecture's own settings.
         classes: The class names, in the order of the logits.
         resolution: The side in pixels of the square input.
+        flips: Of "horizontal" and "vertical" those under which an image stays the same thing.
         mean, std: Three each, of RGB scaled to 0 to 1; the input is (pixels / 255 - mean) / std.
     """
 
@@ -35,6 +36,7 @@ class About:
     options: dict[str, Any]
     classes: list[str]
     resolution: int
+    flips: list[str]
     mean: list[float]
     std: list[float]
 

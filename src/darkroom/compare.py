@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from darkroom import data_diff, metrics, paired
+from darkroom import bootstrap, data_diff, metrics
 from darkroom.difference import leaves
 from darkroom.errors import UserError
 from darkroom.revision import Predictions, Revision
 from darkroom.summary import MODELS
 
 SMALL = 100  # images; on fewer, only a landslide shows
+RESAMPLES = 2000  # of the paired bootstrap; the ends of an interval then wander by about 2 % of their width
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Headline:
 
     model: str
     figure: str
-    difference: paired.Difference
+    difference: bootstrap.Difference
     p: float | None
     word: str
 
@@ -134,7 +135,7 @@ def is_right(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     return right
 
 
-def accuracies(classes: list[str], merge: str | None) -> dict[str, paired.Right]:
+def accuracies(classes: list[str], merge: str | None) -> dict[str, bootstrap.Right]:
     """The headline figures that count right answers: of the classes, and of the groups that they merge into, if they do."""
     merged = metrics.merge_classes(classes, merge)
     _, group = np.unique(merged, return_inverse=True)
@@ -151,17 +152,17 @@ def headlines(
     labels: np.ndarray,
     base: np.ndarray,
     head: np.ndarray,
-    counted: Mapping[str, paired.Right],
+    counted: Mapping[str, bootstrap.Right],
     bins: int | None,
 ) -> Iterator[Headline]:
     """Each figure, and what can be said of it: of the accuracies by McNemar's exact test, of the rest by the interval.
 
     Without `bins`, the figures that average over classes or bins are left out: they mean another thing once classes changed.
     """
-    statistics = {name: paired.accuracy(right) for name, right in counted.items()}
+    statistics = {name: bootstrap.accuracy(right) for name, right in counted.items()}
     if bins:
-        statistics |= {"macro_f1": paired.macro_f1, "auroc": paired.auroc, "ece": paired.ece(bins)}
-    for name, found in paired.differences(statistics, labels, base, head).items():
+        statistics |= {"macro_f1": bootstrap.macro_f1, "auroc": bootstrap.auroc, "ece": bootstrap.ece(bins)}
+    for name, found in bootstrap.differences(statistics, labels, base, head, RESAMPLES).items():
         if right := counted.get(name):
             p = float(metrics.mcnemar(right(labels, base), right(labels, head))["p"])
             yield Headline(model, name, found, p, _word(found, p < metrics.LEVEL))
@@ -169,7 +170,7 @@ def headlines(
             yield Headline(model, name, found, None, _word(found, found.low > 0 or found.high < 0, name == "ece"))
 
 
-def _word(found: paired.Difference, evident: bool, less_is_better: bool = False) -> str:
+def _word(found: bootstrap.Difference, evident: bool, less_is_better: bool = False) -> str:
     if not evident:
         return "no evidence"
     return "better" if (found.head > found.base) != less_is_better else "worse"
@@ -178,8 +179,8 @@ def _word(found: paired.Difference, evident: bool, less_is_better: bool = False)
 def gate(labels: np.ndarray, chosen: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     """For each model, how well its answers fit with head being no worse: one-sided, small when head is worse."""
     right = {model: [is_right(labels, own) for own in sides] for model, sides in chosen.items()}
-    p_values = [paired.mid_p(int((base & ~head).sum()), int((head & ~base).sum())) for base, head in right.values()]
-    return dict(zip(right, paired.holm(p_values), strict=True))
+    p_values = [metrics.mid_p(int((base & ~head).sum()), int((head & ~base).sum())) for base, head in right.values()]
+    return dict(zip(right, metrics.holm(p_values), strict=True))
 
 
 def class_changes(
@@ -194,7 +195,7 @@ def class_changes(
             p = float(metrics.mcnemar(right[0][own], right[1][own])["p"])
             before, after = (float(side[own].mean()) for side in right)
             found.append(ClassChange(model, classes[index], int(own.sum()), before, after, p))
-    adjusted = paired.holm([change.p for change in found])
+    adjusted = metrics.holm([change.p for change in found])
     changes = [replace(change, p=p) for change, p in zip(found, adjusted, strict=True)]
     return [change for change in changes if change.p < metrics.LEVEL]
 

@@ -64,6 +64,8 @@ def made_by(run: Run) -> dict[str, str]:
     import torch
 
     facts = {
+        "device": torch.cuda.get_device_name() if on_gpu(run) else "cpu",
+        "precision": run.precision,
         "mode": run.mode,
         "threads": str(run.threads),
         "architecture": platform.machine(),
@@ -71,7 +73,16 @@ def made_by(run: Run) -> dict[str, str]:
         **pins("data"),
         **pins("models"),
     }
+    if on_gpu(run):  # each kind of GPU, and each CUDA, rounds in its own way
+        facts["cuda"] = str(torch.version.cuda)
     return facts if run.mode == "portable" else {**facts, "cpu": cpu()}
+
+
+def on_gpu(run: Run) -> bool:
+    """Whether `run.device` leads to a GPU here."""
+    import torch
+
+    return run.device != "cpu" and torch.cuda.is_available()
 
 
 def record(path: Path, facts: dict[str, str]) -> None:

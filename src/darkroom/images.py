@@ -1,6 +1,8 @@
 """Files to pixels: any image file to 8-bit RGB, any folder of class folders to one array."""
 
+import math
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from darkroom.errors import UserError
 
 # What torchvision's ImageFolder takes for an image, and GIF. What a file holds need not be what its suffix says.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"})
+SPILL = Path(".darkroom")  # beside the project: a folder for temporary files is often memory itself
 BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
 
 Image.MAX_IMAGE_PIXELS = None  # the stage split has a limit of its own, which the user can set
@@ -89,18 +92,24 @@ def list_images(folder: str | Path) -> list[str]:
 
 
 def load_folder(
-    folder: str | Path, resolution: int, classes: list[str] | None = None, paths: list[str] | None = None
+    folder: str | Path,
+    resolution: int,
+    memory: int,
+    classes: list[str] | None = None,
+    paths: list[str] | None = None,
 ) -> Folder:
     """Decode every image of `folder`, which is laid out as `class/.../name`, once.
 
     Args:
         folder: One side of the split.
         resolution: The side of the squares, in pixels.
+        memory: How many MiB of pixels may be held in memory; more are kept in a file. The pixels are the same.
         classes: The class names that the folder must have; its own when None.
         paths: Which of its images; all when None.
 
     Raises:
         UserError: The folder holds no image, one that cannot be decoded, or other classes.
+        OSError: There is no room on the disk for what does not fit into memory.
     """
     folder = Path(folder)
     every = list_images(folder)
@@ -108,7 +117,7 @@ def load_folder(
     if not every:
         raise UserError(f"{folder} holds no images: run `dvc repro split` first")
 
-    pixels = np.empty((len(paths), resolution, resolution, 3), np.uint8)
+    pixels = room_for((len(paths), resolution, resolution, 3), memory)
 
     def decode(index: int) -> None:
         try:
@@ -127,6 +136,22 @@ def load_folder(
             f"{folder} has the classes {own}, but {classes} are expected: run `dvc repro` to build all of it anew"
         )
     return Folder(pixels, np.searchsorted(own, names).astype(np.int64), paths, own)
+
+
+def room_for(shape: tuple[int, ...], memory: int, dtype: type[np.generic] = np.uint8) -> np.ndarray:
+    """An array of `shape`: in memory where it takes no more than `memory` MiB, else in a file that is mapped to memory.
+
+    The file has no name, so that it goes with the process, however that ends. Its room is taken at once: a disk that
+    fills up later would end the process without a word.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size <= memory * 2**20:
+        return np.empty(shape, dtype)
+    SPILL.mkdir(exist_ok=True)
+    with tempfile.TemporaryFile(dir=SPILL) as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

@@ -4,17 +4,21 @@ import copy
 from collections import OrderedDict
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
 import torchvision
-from torch import Tensor, nn
+from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
+from timm.models import get_notrace_functions, get_notrace_modules
+from torch import Tensor, fx, nn
 from torchvision.models import get_model, list_models
 
 from darkroom.errors import UserError
 
 SMALL_CNN = "small_cnn"
+
+Pooling = Literal["average", "average_and_maximum"]
 
 
 class Classifier(nn.Module):
@@ -22,16 +26,15 @@ class Classifier(nn.Module):
 
     Args:
         backbone: (N, 3, H, W) float32 to (N, features) float32.
-        features: The width of the backbone's output.
-        classes: The number of classes.
+        head: The layer from features to logits.
         dropout: The share of features dropped before the head while training.
     """
 
-    def __init__(self, backbone: nn.Module, features: int, classes: int, dropout: float = 0.0) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Linear, dropout: float = 0.0) -> None:
         super().__init__()
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(features, classes)
+        self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, float32 (N, classes)."""
@@ -49,8 +52,7 @@ def build(architecture: str, options: Mapping[str, Any], classes: int) -> Classi
     if architecture == SMALL_CNN:
         model = small_cnn(classes=classes, **options)
     else:
-        backbone, features = without_head(imagenet_model(architecture))
-        model = Classifier(backbone, features, classes, **options)
+        model = imagenet_classifier(architecture, classes=classes, **options)
     # One memory format everywhere: BatchNorm rounds differently in another. This one is the fast one on CPUs and GPUs.
     return model.to(memory_format=torch.channels_last)
 
@@ -69,7 +71,7 @@ def check(model: Classifier, resolution: int) -> None:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(
             f"this network cannot be trained on {resolution} px squares ({reason}): change images.resolution, "
-            "train_scratch.blocks or train_finetune.backbone in params.yaml"
+            "train_scratch.blocks, train_finetune.backbone or its pooling in params.yaml"
         ) from None
     if not isinstance(logits, Tensor) or logits.shape != (2, model.head.out_features):
         raise UserError(
@@ -101,7 +103,106 @@ def small_cnn(classes: int, width: int, blocks: int, dropout: float) -> Classifi
         channels = wider
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
-    return Classifier(nn.Sequential(layers), channels, classes, dropout)
+    return Classifier(nn.Sequential(layers), nn.Linear(channels, classes), dropout)
+
+
+def imagenet_classifier(architecture: str, classes: int, pooling: Pooling, dropout: float) -> Classifier:
+    """The network `architecture` with a head of our own.
+
+    Args:
+        architecture: A name that `imagenet_model` knows.
+        classes: The number of classes.
+        pooling: What becomes of its last maps. The average tells how much of something there is, the maximum whether it is
+            anywhere: a crack is small.
+        dropout: The share of features dropped before the head while training.
+
+    Raises:
+        UserError: No such architecture, or it does not end in an average over its maps.
+    """
+    backbone, features = without_head(imagenet_model(architecture))
+    if pooling == "average_and_maximum":
+        pools = [
+            name
+            for name, module in backbone.named_modules()
+            if isinstance(module, (nn.AdaptiveAvgPool2d, SelectAdaptivePool2d))
+        ]
+        if not pools:
+            raise UserError(f"'{architecture}' has no pooling layer to replace: set train_finetune.pooling to average")
+        flatten = isinstance(backbone.get_submodule(pools[-1]), SelectAdaptivePool2d)  # torchvision flattens later
+        _replace(backbone, pools[-1], AverageAndMaximum(flatten))
+        features *= 2
+    return Classifier(backbone, nn.Linear(features, classes), dropout)
+
+
+class AverageAndMaximum(nn.Module):
+    """The mean and the maximum of each map: float32 (N, C, H, W) to (N, 2 C), or (N, 2 C, 1, 1) where it does not flatten.
+
+    Common in fastai's models, which call it concat pooling.
+    """
+
+    def __init__(self, flatten: bool) -> None:
+        super().__init__()
+        self.flatten = flatten
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Pool."""
+        pooled = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)
+        return pooled if self.flatten else pooled[:, :, None, None]
+
+
+class _Tracer(fx.Tracer):
+    """Takes as one step what timm says cannot be looked into."""
+
+    def __init__(self) -> None:
+        super().__init__(autowrap_functions=tuple(get_notrace_functions()))
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, tuple(get_notrace_modules())) or super().is_leaf_module(m, module_qualified_name)
+
+
+def cut(backbone: nn.Module, share: float) -> tuple[nn.Module, nn.Module]:
+    """Two networks that share their layers with `backbone` and, one after the other, compute the same.
+
+    The cut is the last place where a single tensor passes and at most `share` of the layers that have parameters lie below.
+
+    Raises:
+        UserError: torch.fx cannot follow this network's forward pass.
+    """
+    try:
+        nodes = list(_Tracer().trace(backbone.eval()).nodes)
+    except (fx.proxy.TraceError, TypeError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"this backbone cannot be cut in two ({str(error).splitlines()[0]}): set train_finetune.freeze to 0, "
+            "or choose another train_finetune.backbone"
+        ) from None
+    place = {node: index for index, node in enumerate(nodes)}
+    last_use = [max((place[user] for user in node.users), default=-1) for node in nodes]
+    layers = [node.op == "call_module" and any(True for _ in _module(backbone, node).parameters()) for node in nodes]
+    best = 0
+    for index in range(len(nodes) - 1):
+        passing = [i for i in range(index + 1) if last_use[i] > index]
+        if passing == [index] and sum(layers[: index + 1]) <= share * sum(layers):
+            best = index
+
+    lower, upper = fx.Graph(), fx.Graph()
+    below: dict[fx.Node, fx.Node] = {}
+    for node in nodes[: best + 1]:
+        below[node] = lower.node_copy(node, below.__getitem__)
+    lower.output(below[nodes[best]])
+    above = {nodes[best]: upper.placeholder("maps")}
+    for node in nodes[best + 1 :]:
+        above[node] = upper.node_copy(node, above.__getitem__)
+    return fx.GraphModule(backbone, lower), fx.GraphModule(backbone, upper)
+
+
+def _module(backbone: nn.Module, node: fx.Node) -> nn.Module:
+    return backbone.get_submodule(str(node.target))
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put `module` in the place `name` of `model`."""
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, module)
 
 
 def imagenet_model(name: str) -> nn.Module:
@@ -158,6 +259,5 @@ def without_head(model: nn.Module) -> tuple[nn.Module, int]:
     name = head_name(model)
     head = model.get_submodule(name)
     assert isinstance(head, nn.Linear)
-    parent, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(parent), attribute, nn.Identity())
+    _replace(model, name, nn.Identity())
     return model, head.in_features

@@ -26,5 +26,5 @@ def on_every_core(work: Callable[[Item], Result], items: Sequence[Item]) -> Iter
         yield from in_threads(work, items)
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ProcessPoolExecutor(cores, get_context("fork"), initializer=end_with_parent) as pool:
+    with ProcessPoolExecutor(cores, get_context("fork"), initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
         yield from pool.map(work, items, chunksize=CHUNK)

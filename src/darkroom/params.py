@@ -29,12 +29,15 @@ class Run(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     threads: Annotated[int, Field(ge=1, le=1024)]
     mode: Literal["portable", "native"]
+    device: Literal["cpu", "cuda", "auto"]
+    precision: Literal["float32", "bfloat16"]
 
 
 class Images(Section):
     """`images`: how files become pixels, for every stage that looks at them."""
 
     resolution: Annotated[int, Field(ge=8, le=2048)]
+    memory: Annotated[int, Field(ge=0)]  # MiB
 
 
 AnySection = TypeVar("AnySection", bound=Section)

@@ -1,6 +1,7 @@
 """This process among others: alone at its work, and gone with its parent."""
 
 import ctypes
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -31,8 +32,14 @@ def alone(name: str) -> Iterator[None]:
         ) from None
 
 
-def end_with_parent() -> None:
-    """Ask Linux to end this process when the one that started it ends, even by SIGKILL. Elsewhere nothing is changed."""
+def end_with_parent(parent: int | None = None) -> None:
+    """Ask Linux to end this process when the one that started it ends, even by SIGKILL. Elsewhere nothing is changed.
+
+    Args:
+        parent: The process that started it. Where it is named and gone already, this process ends at once.
+    """
     if sys.platform == "linux":
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+        if parent not in (None, os.getppid()):
+            os._exit(1)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from darkroom.files import write_bytes
@@ -16,14 +17,16 @@ FOLDER = Path(".darkroom/state")  # ignored by Git and unknown to DVC
 LOCK = Path("dvc.lock")
 
 
-def key(*parts: bytes | Mapping[str, Any]) -> str:
+def key(*parts: bytes | np.ndarray | Mapping[str, Any]) -> str:
     """A digest of `parts`, which are all that decides how a training goes, and of the code of ours that is loaded."""
     digest = hashlib.sha256()
     own = sorted(name for name in sys.modules if name.split(".")[0] == "darkroom")
     code = [Path(str(sys.modules[name].__file__)).read_bytes() for name in own]
     for part in (*parts, *code):
-        data = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
-        digest.update(len(data).to_bytes(8, "big") + data)
+        data = json.dumps(part, sort_keys=True).encode() if isinstance(part, Mapping) else part
+        view = memoryview(data)  # type: ignore[arg-type]  # an array's own bytes: no copy
+        digest.update(view.nbytes.to_bytes(8, "big"))
+        digest.update(view)
     return digest.hexdigest()
 
 

@@ -35,11 +35,11 @@ class Summary(NamedTuple):
 def main() -> None:
     """Read the training images; write their statistics, their sizes and a contact sheet a class."""
     choices = params.load("stats", Params)
-    resolution = params.load("images", params.Images).resolution
+    images = params.load("images", params.Images)
     paths = list_images(TRAIN)
     if not paths:
         raise UserError(f"{TRAIN} holds no images: run `dvc repro split` first")
-    mean, std, sizes = measure(paths, resolution)
+    mean, std, sizes = measure(paths, images.resolution)
     counts = Counter(path.split("/", 1)[0] for path in paths)
     with files.new_folder("plots/contact_sheets") as folder:
         for label in counts:
@@ -52,7 +52,7 @@ def main() -> None:
     files.write_json(
         "metrics/stats.json",
         {
-            "resolution": resolution,
+            "resolution": images.resolution,
             "mean": dict(zip(CHANNELS, mean, strict=True)),
             "std": dict(zip(CHANNELS, std, strict=True)),
             "classes": counts,

@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 
 from darkroom import checkpoint, models, params, resume, training
+from darkroom.augment import flips
 from darkroom.environment import made_by
 from darkroom.files import read_json, write_csv, write_json
 from darkroom.images import load_folder
@@ -24,21 +25,25 @@ def main() -> None:
     recipe = params.load("train_scratch", Params)
     run = params.load("run", params.Run)
     images = params.load("images", params.Images)
-    train = load_folder("data/split/train", images.resolution)
-    val = load_folder("data/split/val", images.resolution, train.classes)
+    train = load_folder("data/split/train", images.resolution, images.memory)
+    val = load_folder("data/split/val", images.resolution, images.memory, train.classes)
     stats = read_json("metrics/stats.json")
 
     options = {"width": recipe.width, "blocks": recipe.blocks, "dropout": recipe.dropout}
     mean, std = ([stats[what][channel] for channel in ("red", "green", "blue")] for what in ("mean", "std"))
     std = [max(value, 1 / 255) for value in std]  # of a channel that never changes: nothing to scale
-    about = checkpoint.About(models.SMALL_CNN, options, train.classes, images.resolution, mean, std)
+    about = checkpoint.About(
+        models.SMALL_CNN, options, train.classes, images.resolution, flips(recipe.augment), mean, std
+    )
     torch.manual_seed(run.seed)
     model = models.build(about.architecture, about.options, len(about.classes))
     models.check(model, images.resolution)
     optimizer = torch.optim.SGD(
         model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0
     )
-    history = training.fit("train_scratch", model, optimizer, train, val, recipe, about, run)
+    key = training.identity(model, train, val, recipe, about, run)
+    shown, held_out = (training.pixels(folder, recipe.augment, about, run) for folder in (train, val))
+    history = training.fit("train_scratch", key, model, optimizer, shown, held_out, recipe, run)
 
     checkpoint.save(checkpoint.MODELS["scratch"], model, about, made_by(run))
     write_csv("plots/train_scratch.csv", *training.curves(history))

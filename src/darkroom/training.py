@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, astuple, dataclass, fields
 from typing import Annotated, Any, Literal
 
@@ -14,13 +14,13 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from darkroom import resume
+from darkroom import device, resume
 from darkroom.augment import DRAWS, Augment, augment
 from darkroom.checkpoint import About, plain
 from darkroom.environment import made_by
 from darkroom.errors import UserError
 from darkroom.images import Folder
-from darkroom.inference import as_tensor, normalised, predict
+from darkroom.inference import BATCH, as_tensor, normalised
 from darkroom.models import Classifier
 from darkroom.params import Count, Fraction, Run, Section
 
@@ -53,15 +53,50 @@ class Epoch:
     lr: float
 
 
+@dataclass(frozen=True)
+class Source:
+    """Images as the trained part of a network takes them.
+
+    Attributes:
+        labels: int64 (N,).
+        classes: How many there are.
+        inputs: From int64 (n,), the places of images among the N, and either their draws, float32 (n, DRAWS), or None for
+            the images as they are, to float32 (n, ...) on the device that computes.
+    """
+
+    labels: Tensor
+    classes: int
+    inputs: Callable[[Tensor, Tensor | None], Tensor]
+
+
+def pixels(folder: Folder, how: Augment, about: About, run: Run) -> Source:
+    """The images of `folder`, augmented anew whenever they are asked for, and normalised."""
+    where = device.choose(run)
+
+    def inputs(chosen: Tensor, draws: Tensor | None) -> Tensor:
+        images = as_tensor(folder.pixels[chosen.numpy()], where)
+        return normalised(images if draws is None else augment(images, draws.to(where), how), about)
+
+    return Source(torch.from_numpy(folder.labels), len(folder.classes), inputs)
+
+
+def identity(model: Classifier, train: Folder, val: Folder, recipe: Recipe, about: About, run: Run) -> str:
+    """A digest of all that decides how the training of `model` goes: a killed one goes on where this is the same."""
+    start = b"".join(tensor.numpy().tobytes() for tensor in plain(model.state_dict()).values())
+    settings = (recipe.model_dump(), asdict(about), run.model_dump(), made_by(run))
+    return resume.key(*settings, start, train.pixels, train.labels, val.pixels, val.labels)
+
+
 def fit(
     name: str,
+    key: str,
     model: Classifier,
     optimizer: torch.optim.Optimizer,
-    train: Folder,
-    val: Folder,
+    train: Source,
+    val: Source,
     recipe: Recipe,
-    about: About,
     run: Run,
+    fixed_statistics: bool = False,
 ) -> list[Epoch]:
     """Train `model` for `recipe.epochs`, and leave it with the weights of the epoch that did best on val.
 
@@ -71,51 +106,48 @@ def fit(
 
     Args:
         name: Under which the state between epochs is kept; `resume.finish` it once the results are written.
-        model: In channels-last format; trained in place. Parameters that want no gradient stay as they are, and so do the
-            statistics of BatchNorm layers that have none that does.
+        key: The `identity` of this training.
+        model: In channels-last format; trained in place.
         optimizer: Over the parameters to train. Its groups' rates are the peaks of the schedule.
         train, val: The images.
         recipe: The rest of what one can choose.
-        about: The input's normalisation.
         run: Every random draw comes from its seed, the epoch and the image's place among `train`.
+        fixed_statistics: Whether BatchNorm goes by the mean and variance that `model` comes with, and not by each batch's.
 
     Returns:
         A row for each epoch that was run: fewer than `recipe.epochs` when `recipe.patience` ended the training.
     """
-    start = b"".join(tensor.numpy().tobytes() for tensor in plain(model.state_dict()).values())
-    data = (part.tobytes() for folder in (train, val) for part in (folder.pixels, folder.labels))
-    settings = (recipe.model_dump(), asdict(about), run.model_dump(), made_by(run))
-    own_key = resume.key(*settings, start, *data)
-
+    model.to(device.choose(run))
     schedule = _schedule(optimizer, recipe, _steps(train, recipe))
     averaged = None
     if recipe.average:
         averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
     parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule, "averaged": averaged}
-    parts = {key: part for key, part in parts.items() if part is not None}
+    parts = {kind: part for kind, part in parts.items() if part is not None}
     history: list[Epoch] = []
     best = plain(model.state_dict())
-    if state := resume.load(name, own_key):
-        for key, part in parts.items():
-            part.load_state_dict(state[key])
+    if state := resume.load(name, key):
+        for kind, part in parts.items():
+            part.load_state_dict(state[kind])
         history, best = [Epoch(*row) for row in state["history"]], state["best"]
         tqdm.write(f"going on after epoch {len(history)} of an earlier run")
 
     while len(history) < recipe.epochs and not _is_out_of_patience(history, recipe.patience):
         number = len(history) + 1
-        loss, accuracy = train_epoch(model, averaged, optimizer, schedule, train, recipe, about, run.seed, number)
+        set_training(model, fixed_statistics)
+        loss, accuracy = train_epoch(model, averaged, optimizer, schedule, train, recipe, run, number)
         scored = averaged.module if averaged else model
-        val_loss, val_accuracy = score(scored, val, about)
+        val_loss, val_accuracy = score(scored, val, run)
         if not math.isfinite(loss + val_loss):
             raise UserError(
                 f"the training diverged in epoch {number} (its loss is no number): lower {name}.lr in params.yaml"
             )
         history.append(Epoch(number, loss, accuracy, val_loss, val_accuracy, float(schedule.get_last_lr()[-1])))
-        tqdm.write(describe(history[-1], recipe.epochs))
         if best_epoch(history) is history[-1]:
             best = plain(scored.state_dict())
-        states = {key: part.state_dict() for key, part in parts.items()}
-        resume.save(name, own_key, {**states, "history": [astuple(epoch) for epoch in history], "best": best})
+        states = {kind: part.state_dict() for kind, part in parts.items()}
+        resume.save(name, key, {**states, "history": [astuple(epoch) for epoch in history], "best": best})
+        tqdm.write(describe(history[-1], recipe.epochs))  # what a log shows is never trained again
     model.load_state_dict(best)
     return history
 
@@ -125,21 +157,22 @@ def train_epoch(
     averaged: AveragedModel | None,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
-    train: Folder,
+    train: Source,
     recipe: Recipe,
-    about: About,
-    seed: int,
+    run: Run,
     number: int,
 ) -> tuple[float, float]:
     """One pass over the training images; its mean loss and accuracy, on augmented images and while the weights change."""
-    order, draws = draw(seed, number, len(train.labels))
-    weight = class_weights(train.labels, len(train.classes)) if recipe.class_weights == "balanced" else None
+    where, count = device.choose(run), len(train.labels)
+    order, draws = draw(run.seed, number, count)
+    weight = None
+    if recipe.class_weights == "balanced":
+        weight = class_weights(train.labels.numpy(), train.classes).to(where)
     total, hits = 0.0, 0
-    set_training(model)
     for batch in progress(torch.tensor_split(order, _steps(train, recipe)), f"epoch {number}/{recipe.epochs}"):
-        images = normalised(augment(as_tensor(train.pixels[batch.numpy()]), draws[batch], recipe.augment), about)
-        labels = torch.from_numpy(train.labels)[batch]
-        logits = model(images)
+        labels = train.labels[batch].to(where)
+        with device.precision(run):
+            logits = model(train.inputs(batch, draws[batch])).float()
         loss = functional.cross_entropy(logits, labels, weight, label_smoothing=recipe.label_smoothing)
         optimizer.zero_grad()
         loss.backward()
@@ -149,10 +182,10 @@ def train_epoch(
             averaged.update_parameters(model)
         total += loss.item() * len(batch)
         hits += int((logits.argmax(1) == labels).sum())
-    return total / len(order), hits / len(order)
+    return total / count, hits / count
 
 
-def _steps(train: Folder, recipe: Recipe) -> int:
+def _steps(train: Source, recipe: Recipe) -> int:
     """Batches an epoch. They are as equal as can be and hold at least `batch_size` images: none is too small for BatchNorm."""
     return max(1, len(train.labels) // recipe.batch_size)
 
@@ -205,19 +238,27 @@ def draw(seed: int, epoch: int, count: int) -> tuple[Tensor, Tensor]:
     return torch.randperm(count, generator=generator), torch.rand(count, DRAWS, generator=generator)
 
 
-def set_training(model: torch.nn.Module) -> None:
-    """Training mode, but for the modules whose own parameters are all frozen: their statistics stay as they are."""
+def set_training(model: torch.nn.Module, fixed_statistics: bool) -> None:
+    """Training mode, but for BatchNorm's layers where their statistics are fixed."""
     model.train()
     for module in model.modules():
-        own = list(module.parameters(recurse=False))
-        if own and not any(parameter.requires_grad for parameter in own):
+        if fixed_statistics and isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.eval()
 
 
-def score(model: torch.nn.Module, data: Folder, about: About) -> tuple[float, float]:
+def outputs(model: torch.nn.Module, data: Source, run: Run) -> Tensor:
+    """What `model` gives for each image as it is, in evaluation mode and in order: float32 (N, ...), on the CPU."""
+    model.eval()
+    with torch.inference_mode(), device.precision(run):
+        batches = torch.arange(len(data.labels)).split(BATCH)
+        return torch.cat([model(data.inputs(batch, None)).float().cpu() for batch in batches])
+
+
+def score(model: torch.nn.Module, data: Source, run: Run) -> tuple[float, float]:
     """Mean cross-entropy and accuracy on `data`."""
-    logits, labels = torch.from_numpy(predict(model, data.pixels, about)), torch.from_numpy(data.labels)
-    return functional.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).double().mean().item()
+    logits = outputs(model, data, run)
+    hits = (logits.argmax(1) == data.labels).double()
+    return functional.cross_entropy(logits, data.labels).item(), hits.mean().item()
 
 
 def class_weights(labels: np.ndarray, classes: int) -> Tensor:

@@ -28,9 +28,10 @@ def main() -> None:
     """Read both models, train and test; write where each image lies, as CSV and as a picture."""
     choices = params.load("tsne", Params)
     run = params.load("run", params.Run)
+    memory = params.load("images", params.Images).memory
     chosen = choose({side: list_images(f"data/split/{side}") for side in ("train", "test")}, choices.max_images)
     marks = [(path.split("/", 1)[0], side, path) for side, paths in chosen.items() for path in paths]
-    features = [penultimate(path, chosen) for path in checkpoint.MODELS.values()]
+    features = [penultimate(path, chosen, memory, run) for path in checkpoint.MODELS.values()]
     # One thread a model: how the sums of one are shared among threads would change their rounding.
     with threadpool_limits(1):
         embedded = in_threads(lambda own: embed(own, choices.perplexity, run.seed), features)
@@ -43,11 +44,14 @@ def main() -> None:
     figures.tsne(rows, "plots/tsne.png")
 
 
-def penultimate(path: Path, chosen: dict[str, list[str]]) -> np.ndarray:
+def penultimate(path: Path, chosen: dict[str, list[str]], memory: int, run: params.Run) -> np.ndarray:
     """What the model in `path` sees before its head, float32 (N, width), in the order of `chosen`."""
     model, about = checkpoint.load(path)
-    folders = (load_folder(f"data/split/{s}", about.resolution, about.classes, paths) for s, paths in chosen.items())
-    return np.concatenate([predict(model.backbone, folder.pixels, about) for folder in folders])
+    features = []
+    for side, paths in chosen.items():
+        folder = load_folder(f"data/split/{side}", about.resolution, memory, about.classes, paths)
+        features.append(predict(model.backbone, folder.pixels, about, run))
+    return np.concatenate(features)
 
 
 def choose(paths: dict[str, list[str]], limit: int) -> dict[str, list[str]]:

@@ -1,14 +1,12 @@
-"""Two models, or two versions of one, on the same images: what differs by more than chance. Arrays in, numbers out."""
+"""Statistics of images drawn with replacement: how far a figure, or the difference of two, is chance. Arrays in, numbers out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from darkroom.metrics import CONFIDENCE
 
-RESAMPLES = 2000  # of the paired bootstrap; the ends of an interval then wander by about 2 % of its width
 CHUNK = 2**22  # images times resamples that are held at once
 
 # A statistic of weighted images: (labels (N,), probabilities (N, K), weights (R, N)) to (R,), one value a row of weights.
@@ -27,35 +25,67 @@ class Difference(NamedTuple):
     high: float
 
 
-def differences(
-    statistics: Mapping[str, Statistic], labels: np.ndarray, base: np.ndarray, head: np.ndarray, seed: int = 0
-) -> dict[str, Difference]:
-    """Each statistic of both, with the percentile interval of the difference by the paired bootstrap (Efron 1979).
-
-    Images are drawn with replacement, the same ones for both versions, so that what makes an image hard cancels out, and the
-    same ones for every statistic.
+def intervals(
+    statistics: Mapping[str, Statistic], labels: np.ndarray, probabilities: np.ndarray, resamples: int, seed: int
+) -> dict[str, tuple[float, float]]:
+    """The percentile bootstrap interval (Efron 1979) of each statistic, over images.
 
     Args:
         statistics: Name -> statistic of weighted images.
         labels: int64 (N,).
-        base, head: Probabilities, float (N, K).
+        probabilities: float (N, K).
+        resamples: How often as many images are drawn; the same draws serve every statistic.
         seed: Of the draws.
+
+    Returns:
+        By name; NaN where the statistic is nowhere defined.
+    """
+    drawn = [
+        {name: statistic(labels, probabilities, weights) for name, statistic in statistics.items()}
+        for weights in _draws(len(labels), resamples, seed)
+    ]
+    return {name: _interval(np.concatenate([values[name] for values in drawn])) for name in statistics}
+
+
+def differences(
+    statistics: Mapping[str, Statistic],
+    labels: np.ndarray,
+    base: np.ndarray,
+    head: np.ndarray,
+    resamples: int,
+    seed: int = 0,
+) -> dict[str, Difference]:
+    """Each statistic of both, with the interval of the difference by the paired bootstrap.
+
+    The same images are drawn for both versions, so that what makes an image hard cancels out.
+
+    Args:
+        statistics, labels, resamples, seed: As `intervals` has them.
+        base, head: Probabilities, float (N, K).
 
     Returns:
         By name; NaN for an interval where the statistic is nowhere defined.
     """
-    images, once = len(labels), np.ones((1, len(labels)))
+    changes = {name: _change(statistic, base) for name, statistic in statistics.items()}
+    found = intervals(changes, labels, head, resamples, seed)
+    once = np.ones((1, len(labels)))
+    return {
+        name: Difference(float(statistic(labels, base, once)[0]), float(statistic(labels, head, once)[0]), *found[name])
+        for name, statistic in statistics.items()
+    }
+
+
+def _change(statistic: Statistic, base: np.ndarray) -> Statistic:
+    """How much more `statistic` is than with the probabilities `base`."""
+    return lambda labels, head, weights: statistic(labels, head, weights) - statistic(labels, base, weights)
+
+
+def _draws(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each image is drawn in each resample, int64 (some, images) at a time, `resamples` rows in all."""
     random = np.random.default_rng(seed)
-    drawn: dict[str, list[np.ndarray]] = {name: [] for name in statistics}
-    for rows in _chunks(images):
-        weights = random.multinomial(images, np.full(images, 1 / images), size=rows)
-        for name, statistic in statistics.items():
-            drawn[name].append(statistic(labels, head, weights) - statistic(labels, base, weights))
-    found = {}
-    for name, statistic in statistics.items():
-        before, after = (float(statistic(labels, own, once)[0]) for own in (base, head))
-        found[name] = Difference(before, after, *_interval(np.concatenate(drawn[name])))
-    return found
+    each = max(1, CHUNK // max(1, images))
+    for start in range(0, resamples, each):
+        yield random.multinomial(images, np.full(images, 1 / images), size=min(each, resamples - start))
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:
@@ -63,12 +93,6 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
     tail, finite = 50 * (1 - CONFIDENCE), values[np.isfinite(values)]
     low, high = np.percentile(finite, [tail, 100 - tail]) if len(finite) else (np.nan, np.nan)
     return float(low), float(high)
-
-
-def _chunks(images: int) -> list[int]:
-    """How many resamples to draw at a time."""
-    each = max(1, min(RESAMPLES, CHUNK // max(1, images)))
-    return [min(each, RESAMPLES - start) for start in range(0, RESAMPLES, each)]
 
 
 def accuracy(right: Right) -> Statistic:
@@ -116,26 +140,3 @@ def ece(bins: int) -> Statistic:
         return np.abs(weights @ gaps).sum(1) / weights.sum(1)
 
     return of
-
-
-def mid_p(only_base: int, only_head: int) -> float:
-    """One-sided mid-p of McNemar's test that head is right no less often than base: small when it is right less often.
-
-    Args:
-        only_base, only_head: How many images only the one, or only the other, has right.
-
-    The exact test is too careful: at a level of 5 % it fires in clearly fewer cases. Counting half of the observed outcome
-    keeps close to the level (Fagerland, Lydersen and Laake 2013).
-    """
-    apart = only_base + only_head
-    return float(stats.binom.cdf(only_head - 1, apart, 0.5) + stats.binom.pmf(only_head, apart, 0.5) / 2)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P values adjusted for their number by Holm's method (1979), in the order given."""
-    adjusted = [0.0] * len(p_values)
-    worst = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = worst
-    return adjusted

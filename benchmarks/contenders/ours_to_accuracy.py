@@ -1,0 +1,76 @@
+"""The stage train_finetune as it is, looked at from outside after each epoch.
+
+    python ours_to_accuracy.py SEED
+
+In a project folder whose split and stats are built. Prints, for each epoch, the seconds since the start of the process
+without those of this look at the test side, and the accuracy there: a row of JSON.
+"""
+
+import sys
+import time
+
+STARTED = time.time()
+
+import json  # noqa: E402
+from dataclasses import replace  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+from darkroom import determinism, params  # noqa: E402
+
+SEED = int(sys.argv[1])
+RUN = params.load("run", params.Run).model_copy(update={"seed": SEED})
+determinism.prepare(RUN)
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from common import merged_accuracy  # noqa: E402
+
+from darkroom import models, train_finetune, training  # noqa: E402
+from darkroom.images import load_folder  # noqa: E402
+from darkroom.inference import views  # noqa: E402
+
+load, cut, above, score = params.load, models.cut, train_finetune.above, training.score
+looking = 0.0
+test: list[Any] = []
+
+
+def load_with_seed(name: str, model: Any) -> Any:
+    """params.yaml, but for the seed."""
+    return RUN if name == "run" else load(name, model)
+
+
+def above_and_test(
+    frozen: torch.nn.Module, folder: Any, flips: Any, how: Any, about: Any, run: Any, memory: int
+) -> Any:
+    """As the stage asks; once, the test side too, in each of its views."""
+    global looking
+    if not test:
+        began = time.time()
+        images = load_folder("data/split/test", about.resolution, memory)
+        for flip in views(about):
+            pixels = np.flip(images.pixels, [axis - 1 for axis in flip]).copy()  # (N, H, W, 3) here, (N, 3, H, W) there
+            test.append(above(frozen, replace(images, pixels=pixels), [()], how, about, run, memory))
+        test.append(images)
+        looking += time.time() - began
+    return above(frozen, folder, flips, how, about, run, memory)
+
+
+def score_and_look(model: torch.nn.Module, data: Any, run: Any) -> tuple[float, float]:
+    """As the stage scores val; then how well the test side goes, outside the clock."""
+    global looking
+    result = score(model, data, run)
+    began = time.time()
+    *shown, images = test
+    chances = torch.stack([training.outputs(model, own, run).softmax(1) for own in shown]).mean(0)
+    accuracy = merged_accuracy(chances.numpy(), images.labels, images.classes)
+    print(json.dumps({"seconds": began - STARTED - looking, "accuracy": accuracy}), flush=True)
+    looking += time.time() - began
+    return result
+
+
+params.load = load_with_seed
+train_finetune.above = above_and_test
+training.score = score_and_look
+Path(".darkroom/state/train_finetune.pt").unlink(missing_ok=True)
+train_finetune.main()

@@ -1,0 +1,178 @@
+"""Seconds from a cold start to a given test accuracy: the stage train_finetune as committed, against fastai's `fine_tune`.
+
+    python benchmarks/time_to_accuracy.py [--data demo digits typefaces] [--seeds 5] [--peers .venv-bench/bin/python]
+
+Both have the same backbone, weights, split, resolution, flips and batch size, and a process a run; runs take turns. The test
+side is looked at after each epoch outside the clock, averaged over the four mirror images for both. A run that never reaches the
+accuracy counts as longer than it took.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import datasets
+import yaml
+from growth import ROOT, measure
+from scipy import stats
+
+from darkroom import environment, files
+
+CONTENDERS = ROOT / "benchmarks/contenders"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set, the accuracy to reach on it, and what fastai is called with: epochs after its frozen one, and peak rate."""
+
+    target: float
+    resolution: int | None  # of both; None for the default of params.yaml
+    epochs: int
+    lr: float
+
+
+# Ours has the default recipe throughout. fastai's epochs and rate were chosen on val of the demo; docs/decisions/0005 says how.
+TASKS = {
+    "demo": Task(0.86, None, 4, 2e-3),
+    "digits": Task(0.97, 32, 4, 2e-3),
+    "typefaces": Task(0.97, 64, 4, 2e-3),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """Seconds and test accuracy after the head, or the frozen epoch, and after each epoch."""
+
+    seconds: list[float]
+    accuracy: list[float]
+
+    def until(self, target: float) -> float:
+        """Seconds until the accuracy is reached; infinite where it never is."""
+        return next((s for s, own in zip(self.seconds, self.accuracy, strict=True) if own >= target), math.inf)
+
+
+def main() -> None:
+    """Print the tables, and write them to benchmarks/results/time_to_accuracy.md."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--data", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--peers", type=Path, help="the Python of an environment that has fastai; left out without")
+    options = parser.parse_args()
+    lines: list[str] = []
+    for name in options.data:
+        runs = compete(name, options.seeds, options.peers)
+        lines += [*table(name, runs), ""]
+        files.write_bytes(ROOT / f"benchmarks/results/time_to_accuracy_{name}.json", dump(runs))
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm"))
+    lines.append(
+        f"n = {options.seeds} seeds each; means with the 95 % interval over seeds (Student's t). {environment.cpu()}, "
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, {versions}. `python benchmarks/time_to_accuracy.py`"
+    )
+    text = "\n".join(lines) + "\n"
+    print(text)
+    files.write_bytes(ROOT / "benchmarks/results/time_to_accuracy.md", text.encode())
+
+
+def compete(name: str, seeds: int, peers: Path | None) -> dict[str, list[Run]]:
+    """Every run on the data set `name`, in turns."""
+    task = TASKS[name]
+    runs: dict[str, list[Run]] = {"ours": [], **({"fastai": []} if peers else {})}
+    with tempfile.TemporaryDirectory() as temporary:
+        project = Path(temporary)
+        resolution = prepare(project, name, task)
+        for seed in range(1, seeds + 1):
+            for who, own in runs.items():
+                command = (
+                    [sys.executable, CONTENDERS / "ours_to_accuracy.py", str(seed)]
+                    if who == "ours"
+                    else [str(peers), CONTENDERS / "fast_ai_to_accuracy.py"]
+                    + [str(value) for value in (seed, task.epochs, task.lr, resolution)]
+                )
+                own.append(run([str(word) for word in command], project))
+                last = own[-1]
+                print(f"{name}, {who}, seed {seed}: {last.accuracy[-1]:.3f} in {last.seconds[-1]:.0f} s", flush=True)
+    return runs
+
+
+def prepare(project: Path, name: str, task: Task) -> int:
+    """Lay the images out, split them, and say at which resolution to train."""
+    datasets.lay_out(name, project / "data/raw")
+    for folder in ("requirements", "weights"):
+        shutil.copytree(ROOT / folder, project / folder)
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    if task.resolution:
+        tree["images"]["resolution"] = task.resolution
+    (project / "params.yaml").write_text(yaml.safe_dump(tree))
+    for stage in ("split", "stats"):
+        measure(stage, project)
+    resolution: int = tree["images"]["resolution"]
+    return resolution
+
+
+def run(command: list[str], project: Path) -> Run:
+    """One run; a contender's rows are the lines of its output that begin with a brace."""
+    own = {key: value for key, value in os.environ.items() if key not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    done = subprocess.run(
+        [command[0], "-W", "ignore", *command[1:]],
+        cwd=project,
+        env={**own, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"{command} failed:\n{done.stderr}")
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return Run([row["seconds"] for row in rows], [row["accuracy"] for row in rows])
+
+
+def table(name: str, runs: dict[str, list[Run]]) -> Iterator[str]:
+    """Markdown: how long until the target, and what was reached when."""
+    target = TASKS[name].target
+    yield f"**{name}**, test accuracy of {target:.0%}:\n"
+    yield "| who | seconds until then: median (range) | runs that got there | seconds in all | accuracy in the end |"
+    yield "|---|---:|---:|---:|---:|"
+    for who, own in runs.items():
+        until = sorted(one.until(target) for one in own)
+        reached = sum(math.isfinite(seconds) for seconds in until)
+        whole, last = (
+            statistics.median(one.seconds[-1] for one in own),
+            [one.accuracy[-1] for one in own],
+        )
+        half = stats.sem(last) * stats.t.ppf(0.975, len(last) - 1) if len(last) > 1 else math.nan
+        yield (
+            f"| {who} | {statistics.median(until):.0f} ({until[0]:.0f}-{until[-1]:.0f}) | {reached} of {len(own)} | "
+            f"{whole:.0f} | {statistics.mean(last):.1%} ± {half:.1%} |"
+        )
+    if "fastai" in runs:
+        pairs = [(a.until(target), b.until(target)) for a, b in zip(runs["ours"], runs["fastai"], strict=True)]
+        ratios = sorted(ours / theirs for ours, theirs in pairs if math.isfinite(min(ours, theirs)))
+        if ratios:
+            spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
+            yield f"\nours / fastai, seed by seed: {spread}, n = {len(ratios)}"
+    for who, own in runs.items():
+        points = zip(*(one.accuracy for one in own), strict=True)
+        times = zip(*(one.seconds for one in own), strict=True)
+        curve = (f"{statistics.median(t):.0f} s {statistics.mean(a):.1%}" for t, a in zip(times, points, strict=True))
+        yield f"\n{who}, mean accuracy after each epoch: {', '.join(curve)}"
+
+
+def dump(runs: dict[str, list[Run]]) -> bytes:
+    """All that was measured, as JSON."""
+    rows = {who: [{"seconds": one.seconds, "accuracy": one.accuracy} for one in own] for who, own in runs.items()}
+    return (json.dumps(rows, indent=1) + "\n").encode()
+
+
+if __name__ == "__main__":
+    main()
