@@ -30,7 +30,8 @@ def trained(folder: Path, name: str) -> bytes:
     return (folder / f"models/{name}.pth").read_bytes()
 
 
-def test_kept_maps_are_what_the_frozen_layers_give(parted: Path) -> None:
+@pytest.mark.usefixtures("parted")
+def test_kept_maps_are_what_the_frozen_layers_give() -> None:
     """Against the path of a recipe that turns images too, with its turns at nothing: computed anew in each step."""
     recipe = params.load("train_finetune", train_finetune.Params)
     torch.manual_seed(0)
