@@ -78,6 +78,17 @@ def set_params(project: Path, changes: dict[str, dict[str, object]]) -> None:
     path.write_text(yaml.safe_dump(tree))
 
 
+def set_params_as_if_built(project: Path, changes: dict[str, dict[str, object]]) -> None:
+    """Change keys of params.yaml, and of dvc.lock wherever it says that a stage ran with them."""
+    set_params(project, changes)
+    lock = yaml.safe_load((project / "dvc.lock").read_text())
+    for stage in lock["stages"].values():
+        for section, keys in changes.items():
+            if section in (used := stage.get("params", {}).get("params.yaml", {})):
+                used[section].update(keys)
+    (project / "dvc.lock").write_text(yaml.safe_dump(lock))
+
+
 def write_digits(folder: Path, each: int, classes: int = 3) -> None:
     """scikit-learn's scanned digits as PNG files, `each` a class."""
     digits = load_digits()

@@ -186,6 +186,11 @@ def test_unknown_stage_and_command(tmp_path: Path) -> None:
         (
             "train_finetune",
             {"train_finetune": {"backbone": "timm/vit_tiny_patch16_224"}},
+            "has no pooling layer to replace: set train_finetune.pooling to average",
+        ),
+        (
+            "train_finetune",
+            {"train_finetune": {"backbone": "timm/vit_tiny_patch16_224", "pooling": "average"}},
             r"cannot be trained on 32 px",
         ),
         ("train_finetune", {"train_finetune": {"backbone": "squeezenet1_0"}}, r"does not end in a linear layer"),

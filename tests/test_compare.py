@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from conftest import clone_of, run, set_params
-from darkroom import bootstrap, metrics
+from conftest import clone_of, run, set_params_as_if_built
+from darkroom import bootstrap, data_diff, metrics
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def branch(rebuilt: Path, tmp_path: Path) -> Path:
     """A clone without DVC's cache, whose branch `idea` trains otherwise, adds an image to test and relabels one there."""
     clone = clone_of(rebuilt, tmp_path / "a clone")
     run("git", "switch", "-q", "-c", "idea", cwd=clone)
-    set_params(clone, {"train_scratch": {"lr": 0.01}})
+    set_params_as_if_built(clone, {"train_scratch": {"lr": 0.01}})
     with (clone / "plots/predictions.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     classes = sorted({row["actual"] for row in rows})
@@ -122,14 +123,15 @@ def test_compare_says_what_is_better_and_what_is_not(branch: Path) -> None:
     assert "| **better** |" in printed
     assert "fine-tuned: 0 now right, 0 now wrong" in printed
     assert "| train_scratch.lr | `0.05` | `0.01` |" in printed
-    assert "| added | mono-defective | test | 1 |" in printed
+    assert "| added | `mono-defective` | test | 1 |" in printed
 
     run("git", "commit", "-q", "-am", "An idea", cwd=branch)
     tree = json.loads(run("darkroom", "compare", "main", "idea", "--json", cwd=branch))
     assert tree["images"] == {"base": count - 1, "head": count, "shared": count - 1}
     verdicts = {(line["model"], line["figure"]): line["word"] for line in tree["headlines"]}
-    assert verdicts["scratch", "accuracy"] == verdicts["scratch", "ece"] == "better"
-    assert {word for (model, _), word in verdicts.items() if model == "finetune"} == {"no evidence"}
+    assert verdicts["scratch", "accuracy"] == verdicts["scratch", "macro_f1"] == "better"
+    assert verdicts["scratch", "ece"] is None  # of which no interval is to be trusted
+    assert {word for (model, _), word in verdicts.items() if model == "finetune"} == {"no evidence", None}
     assert tree["flips"]
     assert all(flip["head"] == flip["actual"] for flip in tree["flips"])
     run("darkroom", "compare", "main", "--html", "page.html", cwd=branch)
@@ -143,7 +145,7 @@ def test_the_gate(branch: Path) -> None:
     gate = ("--fail-on", "worse", "--max-drop", "accuracy=0.01", "--max-drop", "ece=0.01")
     run("darkroom", "compare", "main", "idea", *gate, cwd=branch)
     printed = run("darkroom", "compare", "idea", "main", *gate, cwd=branch, code=1)
-    assert "scratch: the accuracy is worse (one-sided mid-p" in printed
+    assert "scratch: the accuracy is worse (mid-p" in printed
     assert "scratch: accuracy is worse by" in printed
     assert "scratch: ece is worse by" in printed
 
@@ -152,9 +154,11 @@ def test_the_gate(branch: Path) -> None:
     ("arguments", "message"),
     [
         (["nowhere"], "Git knows no revision 'nowhere'"),
-        (["main~1"], "'main~1' has no data/manifest.csv: it is from before"),
+        (["main~1"], "'main~1' has no dvc.lock: it is from before"),
         (["main", "--fail-on", "better"], "the one thing to fail on is 'worse'"),
         (["main", "--max-drop", "accuracy"], "say a figure and how far it may fall"),
+        (["main", "--max-drop", "accuracy=nan"], "say a figure and how far it may fall"),
+        (["main", "--max-drop", "accuracy=-1"], "say a figure and how far it may fall"),
         (["main", "--max-drop", "beauty=1"], "there is no such figure here"),
     ],
 )
@@ -168,4 +172,74 @@ def test_a_manifest_of_another_run_is_refused(branch: Path) -> None:
     lines = (branch / "data/manifest.csv").read_text().splitlines(keepends=True)
     (branch / "data/manifest.csv").write_text("".join(lines[:-1]))
     printed = run("darkroom", "compare", "main", cwd=branch, code=2)
-    assert "are not of one run (1 test images stand in one of them only)" in printed
+    assert "are not of one run (1 of the test images differ)" in printed
+
+
+@pytest.mark.parametrize(
+    ("path", "spoil", "message"),
+    [
+        (
+            "plots/predictions.csv",
+            lambda text: text.replace("path,", "place,", 1),
+            "predictions.csv of the work tree is damaged",
+        ),
+        (
+            "plots/predictions.csv",
+            lambda text: text.replace(",1.0,", ",nan,", 1),
+            "predictions.csv of the work tree is damaged",
+        ),
+        (
+            "plots/predictions.csv",
+            lambda text: text.replace(",1.0,", ",0.5,", 1),
+            "predictions.csv of the work tree is damaged",
+        ),
+        ("plots/predictions.csv", lambda text: text + text.splitlines()[-1] + "\n", "are not of one run"),
+        (
+            "plots/predictions.csv",
+            lambda text: text.replace(".png,mono-functional,", ".png,mono-defective,", 1),
+            "are not of one run",
+        ),
+        (
+            "data/manifest.csv",
+            lambda text: text.replace("sha256", "digest", 1),
+            "manifest.csv of the work tree is damaged",
+        ),
+        ("dvc.lock", lambda text: text[:0], "params.yaml or dvc.lock of the work tree is damaged"),
+        ("dvc.lock", lambda text: f"<<<<<<< HEAD\n{text}", "params.yaml or dvc.lock of the work tree is damaged"),
+        (
+            "params.yaml",
+            lambda text: text.replace("bins: 15", "bins: many"),
+            "params.yaml or dvc.lock of the work tree is damaged",
+        ),
+        (
+            "params.yaml",
+            lambda text: text.replace("lr: 0.01", "lr: 0.02"),
+            "are not those of its params (train_scratch): run `dvc repro`",
+        ),
+    ],
+)
+def test_damaged_and_stale_results_are_refused(
+    branch: Path, path: str, spoil: Callable[[str], str], message: str
+) -> None:
+    text = (branch / path).read_text()
+    assert spoil(text) != text
+    (branch / path).write_text(spoil(text))
+    printed = run("darkroom", "compare", "main", cwd=branch, code=2)
+    assert message in printed
+    assert len(printed.strip().splitlines()) == 1
+
+
+def test_the_base_is_never_guessed(branch: Path, tmp_path: Path) -> None:
+    """A gate that compares a branch with itself would let all pass."""
+    run("git", "commit", "-q", "-am", "An idea", cwd=branch)
+    run("git", "clone", "-q", "--depth", "1", "-b", "idea", branch.as_uri(), tmp_path / "shallow", cwd=branch)
+    printed = run("darkroom", "compare", "--fail-on", "worse", cwd=tmp_path / "shallow", code=2)
+    assert "name the BASE to compare with, or fetch more history" in printed
+
+
+def test_names_cannot_write_markdown() -> None:
+    """A class or a file may bear any name: it must not call somebody, end a table's cell or become HTML."""
+    row = data_diff.Row("<b>`@all`|/1.png", "<b>`@all`|", "test", "0" * 64, "")
+    text = data_diff.markdown([data_diff.Change("added", None, row)], "a|b", "c")
+    assert "| added | `` <b>`@all`\\| `` | test | 1 |" in text
+    assert "- `` <b>`@all`|/1.png `` (test)" in text

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, clone_of, run, set_params, surroundings
+from conftest import ROOT, clone_of, run, set_params_as_if_built, surroundings
 from darkroom import seeds
 
 
@@ -100,6 +100,18 @@ def test_the_search_goes_on_after_it_was_killed(project: Path) -> None:
             "stage: train_scratch\nparams: {train_scratch.lr: {low: 1, high: 0}}",
             "params.train_scratch.lr: name a param",
         ),
+        (
+            "stage: train_scratch\nparams: {train_scratch.lr: {low: 0, high: 1, log: true}}",
+            "params.train_scratch.lr: name a param",
+        ),
+        (
+            "stage: train_scratch\nparams: {train_finetune.lr: {low: 0.1, high: 1}}",
+            "only params of train_scratch can be searched",
+        ),
+        (
+            "stage: train_scratch\nparams: {train_scratch.batch_size: {low: 1.5, high: 4}}",
+            "params.train_scratch.batch_size is a whole number",
+        ),
         ("- a", "mend it"),
         (": :", "not valid YAML"),
     ],
@@ -109,6 +121,13 @@ def test_search_spaces_that_are_refused(text: str, message: str, project: Path) 
     printed = run("darkroom", "tune", cwd=project, code=2)
     assert message in printed
     assert len(printed.splitlines()) == 1
+
+
+def test_names_of_studies_that_are_refused(project: Path) -> None:
+    for name in ("../evil", "a b", "", "-x"):
+        printed = run("darkroom", "tune", f"--name={name}", cwd=project, code=2)
+        assert "use letters, digits, - and _ alone" in printed
+    assert not list(project.parent.glob("*.log"))
 
 
 def test_seeds_say_what_difference_would_show(project: Path) -> None:
@@ -128,7 +147,7 @@ def test_the_report_of_a_pull_request(rebuilt: Path, tmp_path: Path) -> None:
     """Between two branches of a repository, on a clone without DVC's cache."""
     clone = clone_of(rebuilt, tmp_path / "a clone")
     run("git", "switch", "-q", "-c", "idea", cwd=clone)
-    set_params(clone, {"evaluate": {"bins": 5}})
+    set_params_as_if_built(clone, {"evaluate": {"bins": 5}})
     metrics = clone / "metrics/evaluate.json"
     metrics.write_text(metrics.read_text().replace('"count": ', '"count": 1'))
     run("git", "commit", "-q", "-am", "Fewer bins", cwd=clone)

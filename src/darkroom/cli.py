@@ -101,7 +101,9 @@ def compare(
     head: Annotated[str | None, typer.Argument(help="Another; the work tree when left out.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of Markdown.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a page with the images whose verdict changed.")] = None,
-    fail_on: Annotated[str | None, typer.Option(metavar="worse", help="Exit with 1 on evidence of it, at 5 %.")] = None,
+    fail_on: Annotated[
+        str | None, typer.Option(metavar="worse", help="Exit with 1 on evidence, at 5 %, of a worse accuracy.")
+    ] = None,
     max_drop: Annotated[
         list[str] | None, typer.Option(metavar="FIGURE=DROP", help="Exit with 1 when a figure falls further.")
     ] = None,
@@ -115,12 +117,12 @@ def compare(
     sides = revision.load(base or revision.default_base()), revision.load(head)
     found = compare.compare(*sides)
     reasons = compare.failures(found, fail_on is not None, drops)
-    if html:
-        report.write_html(found, sides[1], html)
     if as_json:
         print(report.as_json(found), end="")
     else:
         report.show(report.markdown(found))
+    if html:
+        report.write_html(found, sides[1], html)
     for reason in reasons:
         print(f"darkroom compare: {reason}", file=sys.stderr)
     raise typer.Exit(bool(reasons))

@@ -1,6 +1,7 @@
 """Two revisions, experiments or the work tree: what differs, and whether it means anything."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,14 +22,15 @@ RESAMPLES = 2000  # of the paired bootstrap; the ends of an interval then wander
 class Headline:
     """One figure of one model, on the images that both test sets hold.
 
-    `p` is McNemar's exact, two-sided, and None where the figure is not an accuracy. `word` is better, worse or no evidence.
+    `p` is McNemar's exact, two-sided, and None where the figure is not an accuracy. `word` is better, worse or no evidence; None
+    where neither test nor interval can be had.
     """
 
     model: str
     figure: str
     difference: bootstrap.Difference
     p: float | None
-    word: str
+    word: str | None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,9 @@ def compare(base: Revision, head: Revision) -> Comparison:
         if key in place and theirs.actual[index] in known and mine.actual[place[key]] in known
     ]
     if not pairs:
-        raise UserError(f"{base.name} and {head.name} share no test image, so that nothing can be compared")
+        same = len(place.keys() & set(theirs.keys))
+        why = f"{same} test images, but no class of them" if same else "no test image"
+        raise UserError(f"{base.name} and {head.name} share {why}, so that nothing can be compared")
     before, after = (np.array(side) for side in zip(*pairs, strict=True))
     classes = sorted({*mine.classes, *theirs.classes})
     actual = np.array(theirs.actual)[after]
@@ -161,19 +165,24 @@ def headlines(
     """
     statistics = {name: bootstrap.accuracy(right) for name, right in counted.items()}
     if bins:
-        statistics |= {"macro_f1": bootstrap.macro_f1, "auroc": bootstrap.auroc, "ece": bootstrap.ece(bins)}
+        statistics |= {"macro_f1": bootstrap.macro_f1, "auroc": bootstrap.auroc}
     for name, found in bootstrap.differences(statistics, labels, base, head, RESAMPLES).items():
         if right := counted.get(name):
             p = float(metrics.mcnemar(right(labels, base), right(labels, head))["p"])
             yield Headline(model, name, found, p, _word(found, p < metrics.LEVEL))
+        elif math.isnan(found.low):
+            yield Headline(model, name, found, None, None)
         else:
-            yield Headline(model, name, found, None, _word(found, found.low > 0 or found.high < 0, name == "ece"))
+            yield Headline(model, name, found, None, _word(found, found.low > 0 or found.high < 0))
+    if bins:  # a resample of a calibrated model looks less calibrated than the model is: its interval would misjudge it
+        before, after = (metrics.ece(labels, own, bins) for own in (base, head))
+        yield Headline(model, "ece", bootstrap.Difference(before, after, math.nan, math.nan), None, None)
 
 
-def _word(found: bootstrap.Difference, evident: bool, less_is_better: bool = False) -> str:
+def _word(found: bootstrap.Difference, evident: bool) -> str:
     if not evident:
         return "no evidence"
-    return "better" if (found.head > found.base) != less_is_better else "worse"
+    return "better" if found.head > found.base else "worse"
 
 
 def gate(labels: np.ndarray, chosen: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
@@ -245,15 +254,23 @@ def failures(comparison: Comparison, fail_on_worse: bool, max_drop: Mapping[str,
     """
     known = {line.figure for line in comparison.headlines}
     if unknown := sorted(max_drop.keys() - known):
-        raise UserError(f"--max-drop {unknown[0]}: there is no such figure here: say one of {', '.join(sorted(known))}")
+        raise UserError(
+            f"--max-drop {unknown[0]}: there is no such figure here (those over classes need the same classes on both sides): "
+            f"say one of {', '.join(sorted(known))}"
+        )
     reasons = [
-        f"{model}: the accuracy is worse (one-sided mid-p {p:.2g}, adjusted for {len(comparison.gate)} models)"
+        f"{model}: the accuracy is worse (mid-p {p:.2g}, one-sided, while the table's words are two-sided; adjusted for "
+        f"{len(comparison.gate)} models)"
         for model, p in comparison.gate.items()
         if fail_on_worse and p < metrics.LEVEL
     ]
     for line in comparison.headlines:
         drop = line.difference.base - line.difference.head
         drop = -drop if line.figure == "ece" else drop
+        if line.figure in max_drop and math.isnan(drop):
+            raise UserError(
+                f"--max-drop {line.figure}: it cannot be computed on these test images, so that no gate can use it"
+            )
         if line.figure in max_drop and drop > max_drop[line.figure]:
             reasons.append(f"{line.model}: {line.figure} is worse by {drop:.4g}, more than {max_drop[line.figure]:g}")
     return reasons

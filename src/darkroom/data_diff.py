@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,10 +49,15 @@ def read_manifest(revision: str | None) -> list[Row]:
         if content is None:
             raise UserError(f"revision '{revision}' has no {MANIFEST}: it is from before the first `dvc repro`")
         text = content.decode("utf-8", "surrogateescape")
-    return [
-        Row(row["path"], row["label"], row["split"], row["sha256"], row.get("reason") or "")
-        for row in csv.DictReader(io.StringIO(text, newline=""))
-    ]
+    try:
+        return [
+            Row(row["path"], row["label"], row["split"], row["sha256"], row.get("reason") or "")
+            for row in csv.DictReader(io.StringIO(text, newline=""))
+        ]
+    except KeyError as error:
+        raise UserError(
+            f"{MANIFEST} of {revision or 'the work tree'} is damaged (it has no column {error}): run `dvc repro split` there"
+        ) from None
 
 
 def diff(old: Sequence[Row], new: Sequence[Row]) -> list[Change]:
@@ -121,13 +127,13 @@ def current(change: Change) -> Row:
 def markdown(changes: Sequence[Change], old: str, new: str) -> str:
     """The changes as Markdown: a table of counts by class and split, then the files."""
     if not changes:
-        return f"No image differs between {old} and {new}.\n"
+        return f"No image differs between {code(old)} and {code(new)}.\n"
     counts = Counter((one.kind, current(one).label, current(one).split) for one in changes if one.kind != "left out")
-    lines = [f"### Images: {old} to {new}", ""]
+    lines = [f"### Images: {code(old)} to {code(new)}", ""]
     if counts:
         lines += ["| change | class | split | images |", "|---|---|---|---:|"]
         ranked = sorted(counts.items(), key=lambda item: (KINDS.index(item[0][0]), item[0]))
-        lines += [f"| {kind} | {label} | {split} | {number} |" for (kind, label, split), number in ranked]
+        lines += [f"| {kind} | {cell(label)} | {split} | {number} |" for (kind, label, split), number in ranked]
     for kind in KINDS:
         own = [one for one in changes if one.kind == kind]
         if own:
@@ -141,18 +147,30 @@ def markdown(changes: Sequence[Change], old: str, new: str) -> str:
 def _in_words(change: Change) -> str:
     """One change in a line."""
     row, old = current(change), change.old
-    name = f"`{row.path!r}`"
+    name = code(row.path)
     match change.kind:
         case "relabelled":
             assert old is not None
-            return f"`{old.path!r}` ({old.split}) to {name} ({row.split}): {old.label} to {row.label}"
+            return f"{code(old.path)} ({old.split}) to {name} ({row.split}): {code(old.label)} to {code(row.label)}"
         case "moved":
             assert old is not None
-            return f"`{old.path!r}` ({old.split}) to {name} ({row.split})"
+            return f"{code(old.path)} ({old.split}) to {name} ({row.split})"
         case "renamed":
             assert old is not None
-            return f"`{old.path!r}` to {name} ({row.split})"
+            return f"{code(old.path)} to {name} ({row.split})"
         case "left out":
             return f"{name} {row.reason}"
         case _:
             return f"{name} ({row.split})"
+
+
+def code(text: str) -> str:
+    """As Markdown's code, whatever it holds: files and experiments may bear any name."""
+    shown = text if text.isprintable() else repr(text)
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    return f"{fence}{shown}{fence}" if len(fence) == 1 else f"{fence} {shown} {fence}"
+
+
+def cell(text: str) -> str:
+    """As code within a table, where a bar would end the cell."""
+    return code(text).replace("|", "\\|")

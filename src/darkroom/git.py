@@ -29,16 +29,23 @@ def commit(revision: str) -> str:
     known = _run(("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"))
     if known.returncode == 0:
         return known.stdout.decode("ascii").strip()
-    named = experiments()
-    if revision not in named:
+    named = experiments(revision)
+    if not named:
         raise UserError(f"Git knows no revision '{revision}': `git log` and `dvc exp list` show those there are")
-    return named[revision]
+    if len(named) > 1:
+        raise UserError(
+            f"{len(named)} experiments bear the name '{revision}', each of another commit: name one as "
+            f"{' or '.join(found[:12] for found in named.values())}"
+        )
+    return next(iter(named.values()))
 
 
-def experiments() -> dict[str, str]:
-    """Name -> commit of the DVC experiments of this repository; the last in Git's order where two bear one name."""
+def experiments(name: str) -> dict[str, str]:
+    """The commit that each DVC experiment called `name` began with -> its own."""
     lines = read("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").splitlines()
-    return {line.rpartition("/")[2]: line.split()[0] for line in lines}
+    found = [line.split(" ", 1) for line in lines if line.rpartition("/")[2] == name]
+    # refs/exps/ab/cdef.../name, as DVC has it
+    return {"".join(reference.split("/")[2:4]): own for own, reference in found}
 
 
 def refuse_changes(why: str) -> None:
@@ -60,4 +67,7 @@ def show(revision: str, path: str, cwd: Path | None = None) -> bytes | None:
 def _run(arguments: tuple[str, ...], cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
     """A hook's GIT_DIR and the like must not lead Git to another repository than that of the folder."""
     own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    return subprocess.run(["git", *arguments], cwd=cwd, env=own, capture_output=True, check=False)
+    try:
+        return subprocess.run(["git", *arguments], cwd=cwd, env=own, capture_output=True, check=False)
+    except FileNotFoundError:
+        raise UserError("git is not to be found on PATH: install it (apt install git, brew install git)") from None

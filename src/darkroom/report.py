@@ -19,6 +19,7 @@ from rich.markdown import Markdown as RichMarkdown
 
 from darkroom import data_diff, files, revision, thumbnails
 from darkroom.compare import SMALL, Comparison, Flip, Headline
+from darkroom.data_diff import cell, code
 from darkroom.errors import UserError
 from darkroom.revision import Revision
 from darkroom.summary import MODELS, TITLES
@@ -62,7 +63,7 @@ def markdown(own: Comparison) -> str:
 
 def _opening(own: Comparison) -> str:
     base, head, shared = own.images["base"], own.images["head"], own.images["shared"]
-    lines = [f"## {_code(own.base)} to {_code(own.head)}", ""]
+    lines = [f"## {code(own.base)} to {code(own.head)}", ""]
     if base == head == shared:
         lines.append(f"Both were tested on the same {shared:,} images.")
     else:
@@ -91,9 +92,10 @@ def _cells(line: Headline) -> Iterator[str]:
     yield TITLES[line.figure]
     yield f"{found.base:.3f}"
     yield f"{found.head:.3f}"
-    yield f"{found.head - found.base:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+    interval = "" if math.isnan(found.low) else f" ({found.low:+.3f} to {found.high:+.3f})"
+    yield f"{found.head - found.base:+.3f}{interval}"
     yield "" if line.p is None else f"{line.p:.2g}"
-    yield line.word if line.word == "no evidence" else f"**{line.word}**"
+    yield f"**{line.word}**" if line.word in ("better", "worse") else line.word or ""
 
 
 def _classes(own: Comparison) -> str:
@@ -101,7 +103,7 @@ def _classes(own: Comparison) -> str:
         return "No class changed by more than chance."
     lines = ["| model | class | images | right in base | right in head | p (Holm) |", "|---|---|---:|---:|---:|---:|"]
     lines += [
-        f"| {MODELS[one.model]} | {one.label} | {one.images} | {one.base:.3f} | {one.head:.3f} | {one.p:.2g} |"
+        f"| {MODELS[one.model]} | {cell(one.label)} | {one.images} | {one.base:.3f} | {one.head:.3f} | {one.p:.2g} |"
         for one in own.classes
     ]
     return "\n".join(lines)
@@ -122,7 +124,9 @@ def _flips(own: Comparison) -> str:
 
 
 def _in_words(flip: Flip) -> str:
-    return f"{MODELS[flip.model]}, {_code(flip.path)}: {flip.base}, now {flip.head}; it is {flip.actual}"
+    return (
+        f"{MODELS[flip.model]}, {code(flip.path)}: {code(flip.base)}, now {code(flip.head)}; it is {code(flip.actual)}"
+    )
 
 
 def _params(own: Comparison) -> str:
@@ -134,14 +138,7 @@ def _params(own: Comparison) -> str:
 
 
 def _or_none(value: str | None) -> str:
-    return "" if value is None else _code(value)
-
-
-def _code(text: str) -> str:
-    """As Markdown's code, whatever it holds: files and experiments may bear any name."""
-    shown = (text if text.isprintable() else repr(text)).replace("|", "\\|")
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
-    return f"{fence}{shown}{fence}" if len(fence) == 1 else f"{fence} {shown} {fence}"
+    return "" if value is None else cell(value)
 
 
 def as_json(own: Comparison) -> str:
@@ -168,7 +165,12 @@ def write_html(own: Comparison, head: Revision, path: Path) -> None:
     shown = [(flip, _data_uri(thumbnails.fetch(rows[flip.path], head.commit))) for flip in own.flips[:PICTURED]]
     page = Environment(autoescape=True).from_string(PAGE)
     text = page.render(own=own, shown=shown, models=MODELS, titles=TITLES, cells=_cells, opening=_opening(own))
-    files.write_bytes(path, text.encode("utf-8", "replace"))
+    try:
+        files.write_bytes(path, text.encode("utf-8", "replace"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--html {path}: it cannot be written ({error}): name a file in a folder that you may write to"
+        ) from None
 
 
 def _data_uri(image: Image.Image) -> str:
@@ -199,5 +201,7 @@ def drops(texts: Sequence[str]) -> dict[str, float]:
         try:
             found[figure] = float(drop)
         except ValueError:
-            raise UserError(f"--max-drop {text}: say a figure and how far it may fall, as in accuracy=0.01") from None
+            found[figure] = math.nan
+        if not 0 <= found[figure] < math.inf:
+            raise UserError(f"--max-drop {text}: say a figure and how far it may fall, as in accuracy=0.01")
     return found

@@ -64,22 +64,60 @@ def load(name: str | None) -> Revision:
     Raises:
         UserError: There is no such revision, or it lacks results, or its files do not fit each other.
     """
+    shown = name or "the work tree"
+    if not Path("dvc.yaml").exists():
+        raise UserError("there is no dvc.yaml here: run from the project's top folder")
     commit = None if name is None else git.commit(name)
-    manifest = read_manifest(name)
-    tree = params.parse(_text(commit, str(params.PARAMS), name))
-    lock = yaml.safe_load(_text(commit, "dvc.lock", name))["stages"]
-    own = _predictions(_text(commit, PREDICTIONS, name), manifest, name or "the work tree")
-    return Revision(name or "the work tree", commit, manifest, tree, lock, own)
+    texts = {path: _text(commit, path, name) for path in (str(params.PARAMS), "dvc.lock", PREDICTIONS)}
+    manifest = read_manifest(commit)
+    try:
+        tree, lock = params.parse(texts[str(params.PARAMS)]), params.parse(texts["dvc.lock"])["stages"]
+        bins, merge = tree["evaluate"]["bins"], tree["evaluate"]["merge"]
+        if not (isinstance(bins, int) and bins > 1 and isinstance(merge, str | None)):
+            raise ValueError("evaluate.bins or evaluate.merge is out of range")
+        params.pattern(merge)
+        stale = _stale(tree, lock)
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"params.yaml or dvc.lock of {shown} is damaged ({reason}): get back the version that fits"
+        ) from None
+    if stale:
+        raise UserError(f"the results of {shown} are not those of its {stale}: run `dvc repro` there, and commit it")
+    return Revision(shown, commit, manifest, tree, lock, _predictions(texts[PREDICTIONS], manifest, shown))
+
+
+def _stale(tree: dict[str, Any], lock: dict[str, Any]) -> str:
+    """What of its params or models the results of a revision do not know, by dvc.lock; nothing where they are of one run."""
+    made = {out["path"]: out["md5"] for stage in lock.values() for out in stage.get("outs", [])}
+    for stage in lock.values():
+        for path, used in stage.get("params", {}).get(str(params.PARAMS), {}).items():
+            now: Any = tree
+            for part in path.split("."):
+                now = now.get(part) if isinstance(now, dict) else None
+            if now != used:
+                return f"params ({path})"
+        for used in stage.get("deps", []):
+            if made.get(used["path"], used["md5"]) != used["md5"]:
+                return str(used["path"])
+    return ""
 
 
 def default_base() -> str:
-    """Where the current branch left the main branch."""
+    """Where the current branch left the main branch.
+
+    Raises:
+        UserError: It cannot be told: another name, or a clone without that history.
+    """
     for main in ("main", "master", "origin/main", "origin/master"):
         try:
             return git.read("merge-base", "HEAD", main)
         except UserError:
             continue
-    return "HEAD"
+    raise UserError(
+        "Git finds no place where this branch left main: name the BASE to compare with, or fetch more history "
+        "(`git fetch --unshallow`)"
+    )
 
 
 def _text(commit: str | None, path: str, name: str | None) -> str:
@@ -92,30 +130,47 @@ def _text(commit: str | None, path: str, name: str | None) -> str:
 
 
 def _read(path: str) -> bytes | None:
-    return Path(path).read_bytes() if Path(path).exists() else None
+    return Path(path).read_bytes() if Path(path).is_file() else None
 
 
 def _predictions(text: str, manifest: list[Row], name: str) -> Predictions:
+    """Both models' predictions, found to be whole and of the manifest's images.
+
+    Raises:
+        UserError: They are not.
+    """
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    digests = {place(row): row.sha256 for row in manifest if row.split == "test"}
-    misfit = {row["path"] for row in rows} ^ digests.keys()
-    if not rows or misfit:
-        raise UserError(
-            f"data/manifest.csv and {PREDICTIONS} of {name} are not of one run ({len(misfit)} test images stand in one of them "
-            "only): run `dvc repro` there and commit all that it changed"
-        )
+    damaged = UserError(f"{PREDICTIONS} of {name} is damaged: run `dvc repro` there and commit it")
     prefix = "scratch_"
-    classes = sorted(column.removeprefix(prefix) for column in rows[0] if column.startswith(prefix))
+    classes = (
+        sorted(column.removeprefix(prefix) for column in rows[0] if column and column.startswith(prefix))
+        if rows
+        else []
+    )
     try:
+        listed = Counter((row["path"], row["actual"]) for row in rows)
         probabilities = {
             model: np.array([[float(row[f"{model}_{label}"]) for label in classes] for row in rows]) for model in MODELS
         }
     except (KeyError, TypeError, ValueError):
-        raise UserError(f"{PREDICTIONS} of {name} is damaged: run `dvc repro` there and commit it") from None
+        raise damaged from None
+    # Each was written to 6 digits.
+    if not classes or not all(
+        np.allclose(own.sum(1), 1, atol=1e-4) and (own >= 0).all() for own in probabilities.values()
+    ):
+        raise damaged
+    tested = {place(row): row for row in manifest if row.split == "test"}
+    misfit = listed - Counter((path, row.label) for path, row in tested.items())
+    missing = tested.keys() - {path for path, _ in listed}
+    if misfit or missing:
+        raise UserError(
+            f"data/manifest.csv and {PREDICTIONS} of {name} are not of one run ({len(misfit) + len(missing)} of the test images "
+            "differ): run `dvc repro` there and commit all that it changed"
+        )
     seen: Counter[str] = Counter()
     keys = []
     for row in rows:
-        digest = digests[row["path"]]
+        digest = tested[row["path"]].sha256
         keys.append(f"{digest} {seen[digest]}")
         seen[digest] += 1
     return Predictions(keys, [row["path"] for row in rows], [row["actual"] for row in rows], classes, probabilities)

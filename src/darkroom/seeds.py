@@ -12,6 +12,7 @@ from darkroom import dvc, git, metrics, params, summary
 from darkroom.errors import UserError
 
 POWER = 0.8  # of a test at 5 %, for what counts as detectable
+FEW = 5  # seeds; the interval of fewer may pass what a figure can be
 RESULTS = "metrics/evaluate.json"
 
 
@@ -29,11 +30,11 @@ def run(count: int) -> str:
     results = []
     for seed in range(first, first + count):
         name = f"seed-{seed}-{head[:7]}"
-        if name not in git.experiments() and dvc.call(
+        if head not in git.experiments(name) and dvc.call(
             "exp", "run", "--temp", "--name", name, "--set-param", f"run.seed={seed}"
         ):
             raise UserError(f"the run under seed {seed} failed: mend what it says, and the next run goes on from there")
-        content = git.show(git.experiments().get(name, head), RESULTS)
+        content = git.show(git.experiments(name).get(head, head), RESULTS)
         results.append(json.loads(content or b"{}"))
     return table(results, first)
 
@@ -54,15 +55,16 @@ def table(results: Sequence[dict[str, Any]], first: int) -> str:
                 spread = float(values.std(ddof=1))
                 half = float(stats.t.ppf((1 + metrics.CONFIDENCE) / 2, count - 1)) * spread / math.sqrt(count)
                 cells = (
-                    f"{values.mean():.3f} ({values.mean() - half:.3f}-{values.mean() + half:.3f})",
+                    f"{values.mean():.3f} ({values.mean() - half:.3f} to {values.mean() + half:.3f})",
                     f"{spread:.4f}",
-                    f"{values.min():.3f}-{values.max():.3f}",
+                    f"{values.min():.3f} to {values.max():.3f}",
                     f"{detectable(spread, count):.3f}",
                 )
                 lines.append(f"| {title} | {words} | {' | '.join(cells)} |")
     lines += [
         "",
         f"Detectable: the true difference of two means of {count} seeds each that a t test at 5 % finds in {POWER:.0%} of cases. "
+        f"{'So few seeds tell little of their own spread: five or more are worth their time. ' if count < FEW else ''}"
         "It is about training's chance alone: other test images add theirs, see the intervals of `darkroom summary`.",
     ]
     return "\n".join(lines) + "\n"

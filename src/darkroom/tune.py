@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
@@ -23,6 +24,9 @@ except ImportError:
 
 FOLDER = Path(".darkroom/tune")
 EPOCH = re.compile(r"^epoch +(\d+)/\d+ .* val loss ([\d.]+)")  # as `training.describe` writes it
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+DIVERGED = "the training diverged"  # as `training.fit` says it
+PATIENCE = 30  # seconds that DVC has to clear away what a stopped trial left
 INPUTS = ("params.yaml", "dvc.yaml", "src", "requirements", "data")  # what the trials of one study have in common
 
 
@@ -54,6 +58,8 @@ def run(path: Path, name: str, trials: int, storage: str | None) -> str:
     Raises:
         UserError: The space is wrong or another than the study's, something is not committed, or a trial failed.
     """
+    if not NAME.fullmatch(name):
+        raise UserError(f"--name '{name}': use letters, digits, - and _ alone, for experiments and files bear it")
     space = read_space(path)
     git.refuse_changes("trials are compared for one commit")
     study = open_study(name, space, storage)
@@ -92,9 +98,19 @@ def read_space(path: Path) -> Space:
         place = tree
         for part in key.split("."):
             place = place.get(part) if isinstance(place, dict) else None
-        ranged = dimension.low is not None and dimension.high is not None and dimension.low < dimension.high
+        low, high = dimension.low, dimension.high
+        ranged = low is not None and high is not None and low < high and (low > 0 or not dimension.log)
         if place is None or isinstance(place, dict) or ranged == bool(dimension.choices):
-            raise UserError(f"{path}: params.{key}: name a param, with `low` and a larger `high`, or with `choices`")
+            raise UserError(
+                f"{path}: params.{key}: name a param, with `low` (above 0 where `log` is true) and a larger `high`, or with "
+                "`choices`"
+            )
+        if not key.startswith(f"{space.stage}."):
+            raise UserError(
+                f"{path}: params.{key}: only params of {space.stage} can be searched: the others change val itself"
+            )
+        if ranged and isinstance(place, int) and not (isinstance(low, int) and isinstance(high, int)):
+            raise UserError(f"{path}: params.{key} is a whole number, and so must be its `low` and `high`")
     return space
 
 
@@ -158,7 +174,9 @@ def propose(trial: optuna.Trial, key: str, dimension: Dimension) -> Any:
 
 
 def attempt(trial: optuna.Trial, stage: str, name: str, changes: Mapping[str, Any]) -> float | None:
-    """Run one trial as the DVC experiment `name`; the val loss of its chosen epoch, or None where it was hopeless and stopped.
+    """Run one trial as the DVC experiment `name`; the val loss of its chosen epoch, or None where it was hopeless.
+
+    Hopeless is a trial whose curve the pruner stops, and one that diverges.
 
     Raises:
         UserError: It failed.
@@ -175,15 +193,28 @@ def attempt(trial: optuna.Trial, stage: str, name: str, changes: Mapping[str, An
                     if trial.should_prune():
                         return None
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+            stop(process)
     if process.returncode:
-        reason = next(
-            (line.strip() for line in reversed(lines) if line.startswith("darkroom ")), "see what it says above"
-        )
+        said = [line.strip() for line in lines if line.strip()] or ["no reason given"]
+        reason = next((line for line in reversed(said) if line.startswith(("darkroom ", "ERROR: "))), said[-1])
+        if DIVERGED in reason:
+            return None
         trial.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        raise UserError(f"trial {trial.number} failed ({reason}): mend the search space or params.yaml")
-    return float(json.loads(git.show(git.commit(name), f"metrics/{stage}.json") or b"{}")["val_loss"])
+        raise UserError(
+            f"trial {trial.number} failed ({reason}): mend the search space or params.yaml, or choose another --name"
+        )
+    own = git.experiments(name)[git.commit("HEAD")]
+    return float(json.loads(git.show(own, f"metrics/{stage}.json") or b"{}")["val_loss"])
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """End DVC and the stage that it runs: by the signal on which it clears its temporary copy away, or else by force."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def experiment(study: str, number: int) -> str:
