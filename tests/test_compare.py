@@ -35,9 +35,6 @@ def test_weighted_statistics_are_scikit_learns(answers: tuple[np.ndarray, np.nda
         )
         assert bootstrap.macro_f1(labels, own, weights)[row] == pytest.approx(f1)
         assert bootstrap.auroc(labels, own, weights)[row] == pytest.approx(np.mean(areas))
-        repeated = np.repeat(np.arange(300), weight)
-        ece = metrics.ece(labels[repeated], own[repeated], 10)
-        assert bootstrap.ece(10)(labels, own, weights)[row] == pytest.approx(ece)
 
 
 def test_the_interval_is_scipys(answers: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:

@@ -128,15 +128,3 @@ def auroc(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) ->
         with np.errstate(invalid="ignore"):
             areas.append((own * below).sum(1) / (own.sum(1) * rest.sum(1)))
     return np.mean(areas, 0)
-
-
-def ece(bins: int) -> Statistic:
-    """Expected calibration error (Guo et al. 2017) in so many equal bins, as in `metrics.ece`."""
-
-    def of(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
-        place = np.minimum((confidence * bins).astype(int), bins - 1)
-        gaps = (confidence - right)[:, None] * np.eye(bins)[place]
-        return np.abs(weights @ gaps).sum(1) / weights.sum(1)
-
-    return of

@@ -128,6 +128,8 @@ def curves(rows: Mapping[str, Sequence[Mapping[str, str]]], path: str | Path) ->
         axes[1].set_ylabel("share of images")
         axes[2].set_ylabel("at the end of the epoch")
         axes[2].set_yscale("log")
+        highest = max(float(row["lr"]) for own in rows.values() for row in own)
+        axes[2].set_ylim(bottom=highest / 1e5)  # the last steps of a schedule go down to nothing
         axes[2].yaxis.set_major_formatter("{x:g}")  # the usual one writes formulas
         for ax in axes:
             ax.set_xlabel("epoch")
