@@ -1,5 +1,6 @@
 """Stage evaluate: both models on the test images, once, and which is better. The only reader of test labels."""
 
+from functools import cache
 from typing import Annotated, Any
 
 import numpy as np
@@ -32,10 +33,15 @@ def main() -> None:
     choices = params.load("evaluate", Params)
     run = params.load("run", params.Run)
     memory = params.load("images", params.Images).memory
+
+    @cache  # both models as a rule look at the same pixels
+    def decoded(resolution: int, classes: tuple[str, ...]) -> Folder:
+        return load_folder("data/split/test", resolution, memory, list(classes))
+
     probabilities, networks = {}, {}
     for name, path in checkpoint.MODELS.items():
         networks[name], about = checkpoint.load(path)
-        test = load_folder("data/split/test", about.resolution, memory, about.classes)
+        test = decoded(about.resolution, tuple(about.classes))
         probabilities[name] = predict_probabilities(networks[name], test, about, run, choices.mirror)
 
     scores: dict[str, Any] = {name: judge(test, own, choices, run.seed) for name, own in probabilities.items()}

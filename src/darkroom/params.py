@@ -79,6 +79,13 @@ def parse(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)
 
 
+def value_at(tree: Any, key: str) -> Any:
+    """What stands in `tree`, nested dicts, under a dotted key; None where nothing does."""
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
 def pattern(text: str | None) -> str | None:
     """`text` when it is a regular expression or None; for pydantic's validators.
 

@@ -92,10 +92,7 @@ def _stale(tree: dict[str, Any], lock: dict[str, Any]) -> str:
     made = {out["path"]: out["md5"] for stage in lock.values() for out in stage.get("outs", [])}
     for stage in lock.values():
         for path, used in stage.get("params", {}).get(str(params.PARAMS), {}).items():
-            now: Any = tree
-            for part in path.split("."):
-                now = now.get(part) if isinstance(now, dict) else None
-            if now != used:
+            if params.value_at(tree, path) != used:
                 return f"params ({path})"
         for used in stage.get("deps", []):
             if made.get(used["path"], used["md5"]) != used["md5"]:

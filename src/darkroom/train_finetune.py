@@ -13,11 +13,9 @@ from darkroom import augment, checkpoint, device, models, params, resume, traini
 from darkroom.environment import made_by
 from darkroom.files import write_csv, write_json
 from darkroom.images import Folder, load_folder, room_for
-from darkroom.inference import as_tensor, normalised, views
+from darkroom.inference import as_tensor, batches, normalised, views
 from darkroom.params import Fraction, Positive
 from darkroom.weights import load_pretrained
-
-BATCH = 64  # images that pass the frozen layers at a time
 
 
 class Params(training.Recipe):
@@ -127,12 +125,12 @@ def keep(
     """What `passed` makes of each view of each image: float16 (views, N, H, W, C), or (views, N, ...) where it is no map."""
     kept: np.ndarray | None = None
     for view, flip in enumerate(flips):
-        for at in range(0, len(folder.pixels), BATCH):
-            images = as_tensor(folder.pixels[at : at + BATCH], device.choose(run))
+        for batch in batches(len(folder.pixels)):
+            images = as_tensor(folder.pixels[batch], device.choose(run))
             maps = _channels_last(passed(normalised(images.flip(flip) if flip else images, about))).half().cpu().numpy()
             if kept is None:
                 kept = room_for((len(flips), len(folder.pixels), *maps.shape[1:]), memory, np.float16)
-            kept[view, at : at + BATCH] = maps
+            kept[view, batch] = maps
     assert kept is not None, "a folder holds an image or is refused"
     return kept
 

@@ -20,7 +20,7 @@ from darkroom.checkpoint import About, plain
 from darkroom.environment import made_by
 from darkroom.errors import UserError
 from darkroom.images import Folder
-from darkroom.inference import BATCH, as_tensor, normalised
+from darkroom.inference import as_tensor, batches, normalised
 from darkroom.models import Classifier
 from darkroom.params import Count, Fraction, Run, Section
 
@@ -250,8 +250,8 @@ def outputs(model: torch.nn.Module, data: Source, run: Run) -> Tensor:
     """What `model` gives for each image as it is, in evaluation mode and in order: float32 (N, ...), on the CPU."""
     model.eval()
     with torch.inference_mode(), device.precision(run):
-        batches = torch.arange(len(data.labels)).split(BATCH)
-        return torch.cat([model(data.inputs(batch, None)).float().cpu() for batch in batches])
+        every = torch.arange(len(data.labels))
+        return torch.cat([model(data.inputs(every[batch], None)).float().cpu() for batch in batches(len(every))])
 
 
 def score(model: torch.nn.Module, data: Source, run: Run) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """Stage tsne: what the two models see, in two dimensions."""
 
-from pathlib import Path
+from functools import cache
 from typing import Annotated
 
 import numpy as np
@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from darkroom import checkpoint, figures, files, params
 from darkroom.errors import UserError
-from darkroom.images import in_threads, list_images, load_folder
+from darkroom.images import Folder, in_threads, list_images, load_folder
 from darkroom.inference import predict
 
 COMPONENTS = 50  # van der Maaten and Hinton 2008 reduce to 30, most since to 50: noise goes, neighbours stay
@@ -31,7 +31,16 @@ def main() -> None:
     memory = params.load("images", params.Images).memory
     chosen = choose({side: list_images(f"data/split/{side}") for side in ("train", "test")}, choices.max_images)
     marks = [(path.split("/", 1)[0], side, path) for side, paths in chosen.items() for path in paths]
-    features = [penultimate(path, chosen, memory, run) for path in checkpoint.MODELS.values()]
+
+    @cache  # both models as a rule look at the same pixels
+    def decoded(side: str, resolution: int, classes: tuple[str, ...]) -> Folder:
+        return load_folder(f"data/split/{side}", resolution, memory, list(classes), chosen[side])
+
+    features = []
+    for path in checkpoint.MODELS.values():
+        model, about = checkpoint.load(path)
+        folders = [decoded(side, about.resolution, tuple(about.classes)) for side in chosen]
+        features.append(np.concatenate([predict(model.backbone, own.pixels, about, run) for own in folders]))
     # One thread a model: how the sums of one are shared among threads would change their rounding.
     with threadpool_limits(1):
         embedded = in_threads(lambda own: embed(own, choices.perplexity, run.seed), features)
@@ -42,16 +51,6 @@ def main() -> None:
         ]
     files.write_csv("plots/tsne.csv", ("model", "class", "split", "path", "x", "y"), rows)
     figures.tsne(rows, "plots/tsne.png")
-
-
-def penultimate(path: Path, chosen: dict[str, list[str]], memory: int, run: params.Run) -> np.ndarray:
-    """What the model in `path` sees before its head, float32 (N, width), in the order of `chosen`."""
-    model, about = checkpoint.load(path)
-    features = []
-    for side, paths in chosen.items():
-        folder = load_folder(f"data/split/{side}", about.resolution, memory, about.classes, paths)
-        features.append(predict(model.backbone, folder.pixels, about, run))
-    return np.concatenate(features)
 
 
 def choose(paths: dict[str, list[str]], limit: int) -> dict[str, list[str]]:

@@ -95,12 +95,10 @@ def read_space(path: Path) -> Space:
         raise UserError(f"{path}: {'.'.join(map(str, detail['loc']))}: {detail['msg']}: mend it") from None
     tree = params.read(params.PARAMS)
     for key, dimension in space.params.items():
-        place = tree
-        for part in key.split("."):
-            place = place.get(part) if isinstance(place, dict) else None
+        now = params.value_at(tree, key)
         low, high = dimension.low, dimension.high
         ranged = low is not None and high is not None and low < high and (low > 0 or not dimension.log)
-        if place is None or isinstance(place, dict) or ranged == bool(dimension.choices):
+        if now is None or isinstance(now, dict) or ranged == bool(dimension.choices):
             raise UserError(
                 f"{path}: params.{key}: name a param, with `low` (above 0 where `log` is true) and a larger `high`, or with "
                 "`choices`"
@@ -109,7 +107,7 @@ def read_space(path: Path) -> Space:
             raise UserError(
                 f"{path}: params.{key}: only params of {space.stage} can be searched: the others change val itself"
             )
-        if ranged and isinstance(place, int) and not (isinstance(low, int) and isinstance(high, int)):
+        if ranged and isinstance(now, int) and not (isinstance(low, int) and isinstance(high, int)):
             raise UserError(f"{path}: params.{key} is a whole number, and so must be its `low` and `high`")
     return space
 

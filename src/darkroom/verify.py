@@ -212,15 +212,13 @@ def _changed(tree: Any, changes: Sequence[str]) -> dict[str, Any]:
     """
     for change in changes:
         key, equals, text = change.partition("=")
-        *sections, last = key.split(".")
-        place = tree
-        for section in sections:
-            place = place.get(section, {}) if isinstance(place, dict) else {}
+        section, _, last = key.rpartition(".")
+        place = params.value_at(tree, section)
         try:
             value = params.parse(text)
         except yaml.YAMLError:
             equals = ""
-        if not (equals and sections and isinstance(place, dict) and last in place):
+        if not (equals and isinstance(place, dict) and last in place):
             raise UserError(f"--set {change!r}: say section.key=value, with a key that {params.PARAMS} has")
         place[last] = value
     return dict(tree)
