@@ -1,4 +1,4 @@
-"""Training images a second: Darkroom against its ceiling, fastai, plain PyTorch, and its own native mode.
+"""Training images a second: Darkroom against its ceiling, fastai, plain PyTorch, its own native mode, and itself from a file.
 
     python benchmarks/throughput.py [--rounds 5] [--peers .venv-bench/bin/python]
 
@@ -22,25 +22,31 @@ from darkroom import demo, environment, files
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENDERS = ROOT / "benchmarks/contenders"
-# name -> (script, network, mode)
+# name -> (script, network, mode, MiB of pixels held in memory)
 RUNS = {
-    "ours, lite0": ("ours.py", "lite0", "portable"),
+    "ours, lite0": ("ours.py", "lite0", "portable", "1000"),
     "ceiling, lite0": ("ceiling.py", "lite0", "portable"),
-    "ours native, lite0": ("ours.py", "lite0", "native"),
+    "ours native, lite0": ("ours.py", "lite0", "native", "1000"),
+    "ours from a file, lite0": ("ours.py", "lite0", "portable", "0"),
     "plain PyTorch, lite0": ("plain.py", "lite0", ""),
     "fastai, lite0": ("fast_ai.py", "lite0", ""),
-    "ours, small": ("ours.py", "small", "portable"),
+    "ours, small": ("ours.py", "small", "portable", "1000"),
     "ceiling, small": ("ceiling.py", "small", "portable"),
-    "ours native, small": ("ours.py", "small", "native"),
+    "ours native, small": ("ours.py", "small", "native", "1000"),
+    "ours from a file, small": ("ours.py", "small", "portable", "0"),
 }
 # (what, ours, the other)
 RATIOS = [
     ("EfficientNet-Lite0 against the bare step", "ours, lite0", "ceiling, lite0"),
     ("EfficientNet-Lite0 against fastai", "ours, lite0", "fastai, lite0"),
     ("EfficientNet-Lite0 against plain PyTorch", "ours, lite0", "plain PyTorch, lite0"),
+    ("EfficientNet-Lite0, native, against fastai", "ours native, lite0", "fastai, lite0"),
+    ("EfficientNet-Lite0, native, against plain PyTorch", "ours native, lite0", "plain PyTorch, lite0"),
     ("small CNN against the bare step", "ours, small", "ceiling, small"),
     ("EfficientNet-Lite0, portable against native", "ours, lite0", "ours native, lite0"),
     ("small CNN, portable against native", "ours, small", "ours native, small"),
+    ("EfficientNet-Lite0, pixels in a file against in memory", "ours from a file, lite0", "ours, lite0"),
+    ("small CNN, pixels in a file against in memory", "ours from a file, small", "ours, small"),
 ]
 
 
@@ -65,10 +71,10 @@ def main() -> None:
 
 def rate(name: str, folder: Path, peers: Path | None) -> float:
     """Images a second of one run."""
-    script, network, mode = RUNS[name]
+    script, *words = RUNS[name]
     python = str(peers) if name.startswith("fastai") and peers else sys.executable
     own = {key: value for key, value in os.environ.items() if key not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    command = [python, "-W", "ignore", str(CONTENDERS / script), str(folder), network, mode]
+    command = [python, "-W", "ignore", str(CONTENDERS / script), str(folder), *words]
     done = subprocess.run(
         command, cwd=ROOT, env={**own, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False
     )

@@ -1,9 +1,9 @@
 """fastai's `fine_tune` with our backbone and weights, looked at after each epoch.
 
-    python fast_ai_to_accuracy.py SEED EPOCHS LR RESOLUTION
+    python fast_ai_to_accuracy.py SEED EPOCHS LR RESOLUTION FLIPS [SIDE]
 
-In a project folder whose split is built. Prints what ours_to_accuracy.py prints. Its test side is averaged over the same four
-views as ours.
+In a project folder whose split is built. Prints what ours_to_accuracy.py prints. Where FLIPS is 1, it is trained and looked at
+in the same four views as ours. SIDE is what is looked at: test, or val to choose EPOCHS and LR by.
 """
 
 import sys
@@ -32,8 +32,9 @@ from fastai.vision.all import (  # noqa: E402
 )
 
 SEED, EPOCHS, LR, RESOLUTION = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+FLIPS, SIDE = sys.argv[5] == "1", (*sys.argv[6:], "test")[0]
 set_seed(SEED)
-MIRRORS: list[list[int]] = [[], [2], [3], [2, 3]]
+MIRRORS: list[list[int]] = [[], [2], [3], [2, 3]] if FLIPS else [[]]
 
 
 def either_flip(images: torch.Tensor) -> torch.Tensor:
@@ -51,7 +52,7 @@ def backbone() -> tuple[torch.nn.Module, int]:
 
 
 class Clock(Callback):  # type: ignore[misc]
-    """After each epoch, outside the clock, how well the test side goes."""
+    """After each epoch, outside the clock, how well SIDE goes."""
 
     looking = 0.0
 
@@ -77,9 +78,9 @@ loaders = ImageDataLoaders.from_folder(
     bs=BATCH,
     num_workers=2,
     item_tfms=Resize(RESOLUTION, method=ResizeMethod.Squish),
-    batch_tfms=[Dihedral(draw=either_flip), Normalize.from_stats([0.5] * 3, [0.5] * 3)],
+    batch_tfms=[*([Dihedral(draw=either_flip)] if FLIPS else []), Normalize.from_stats([0.5] * 3, [0.5] * 3)],
 )
-test = loaders.test_dl(get_image_files(Path("data/split/test")), with_labels=True, num_workers=0)
+test = loaders.test_dl(get_image_files(Path("data/split", SIDE)), with_labels=True, num_workers=0)
 body, width = backbone()
 network = torch.nn.Sequential(body, create_head(width, len(loaders.vocab)))
 learner = Learner(

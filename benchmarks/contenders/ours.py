@@ -1,8 +1,8 @@
 """One epoch of Darkroom's training, as the stages run it.
 
-    python ours.py FOLDER MODEL MODE
+    python ours.py FOLDER MODEL MODE MEMORY
 
-Prints images a second.
+MEMORY is images.memory in MiB. Prints images a second.
 """
 
 import sys
@@ -12,7 +12,7 @@ from pathlib import Path
 from darkroom import determinism
 from darkroom.params import Run
 
-FOLDER, MODEL, MODE = sys.argv[1:]
+FOLDER, MODEL, MODE, MEMORY = sys.argv[1:]
 RUN = Run(seed=1, threads=2, mode=MODE, device="cpu", precision="float32")  # type: ignore[arg-type]
 determinism.prepare(RUN)
 
@@ -24,7 +24,7 @@ from darkroom.checkpoint import About  # noqa: E402
 from darkroom.images import Folder, list_images, load_folder  # noqa: E402
 
 every = list_images(FOLDER)
-train = load_folder(FOLDER, RESOLUTION, memory=1000, paths=every[:: max(1, len(every) // IMAGES)][:IMAGES])
+train = load_folder(FOLDER, RESOLUTION, int(MEMORY), paths=every[:: max(1, len(every) // IMAGES)][:IMAGES])
 model = network(MODEL, len(train.classes)).to(memory_format=torch.channels_last)
 section = params.read(Path("params.yaml"))["train_finetune" if MODEL == "lite0" else "train_scratch"]
 own = {key: section[key] for key in training.Recipe.model_fields} | {"batch_size": BATCH, "average": 0.0}
