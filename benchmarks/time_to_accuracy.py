@@ -41,7 +41,8 @@ class Task:
         target: The test accuracy, classes merged where evaluate.merge does.
         resolution: Of both contenders; None for the default of params.yaml.
         flips: Whether a mirror image is the same thing: for a digit it is not.
-        epochs, lr: fastai's, after its frozen epoch.
+        epochs, lr, spread: fastai's, after its frozen epoch: the head learns at a peak rate of half of `lr`, the backbone at
+            that over `spread`.
     """
 
     target: float
@@ -49,14 +50,15 @@ class Task:
     flips: bool
     epochs: int
     lr: float
+    spread: float
 
 
 # Ours has the default recipe throughout. fastai's epochs and rate are the best on val of the demo among CHOICES.
-CHOICES = [(4, 1e-3), (4, 2e-3), (4, 4e-3), (2, 2e-3)]
+CHOICES = [(4, 1e-3, 100), (4, 2e-3, 100), (4, 4e-3, 100), (4, 2e-3, 5)]
 TASKS = {
-    "demo": Task(0.86, None, True, 4, 2e-3),
-    "digits": Task(0.97, 32, False, 4, 2e-3),
-    "typefaces": Task(0.97, 64, False, 4, 2e-3),
+    "demo": Task(0.86, None, True, 6, 2e-3, 5),
+    "digits": Task(0.97, 32, False, 6, 2e-3, 5),
+    "typefaces": Task(0.97, 64, False, 6, 2e-3, 5),
 }
 
 
@@ -111,7 +113,7 @@ def compete(name: str, seeds: int, peers: Path | None) -> dict[str, list[Run]]:
                     [sys.executable, CONTENDERS / "ours_to_accuracy.py", str(seed)]
                     if who == "ours"
                     else [str(peers), CONTENDERS / "fast_ai_to_accuracy.py"]
-                    + [str(value) for value in (seed, task.epochs, task.lr, resolution, int(task.flips))]
+                    + [str(value) for value in (seed, task.epochs, task.lr, task.spread, resolution, int(task.flips))]
                 )
                 own.append(run([str(word) for word in command], project))
                 last = own[-1]
@@ -124,11 +126,11 @@ def choose(peers: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         project = Path(temporary)
         resolution = prepare(project, "demo", TASKS["demo"])
-        for epochs, lr in CHOICES:
-            words = [peers, CONTENDERS / "fast_ai_to_accuracy.py", 1, epochs, lr, resolution, 1, "val"]
+        for epochs, lr, spread in CHOICES:
+            words = [peers, CONTENDERS / "fast_ai_to_accuracy.py", 1, epochs, lr, spread, resolution, 1, "val"]
             own = run([str(word) for word in words], project)
             curve = (f"{s:.0f} s {a:.1%}" for s, a in zip(own.seconds, own.accuracy, strict=True))
-            print(f"{epochs} epochs, rate {lr:g}: {', '.join(curve)}", flush=True)
+            print(f"{epochs} epochs, rate {lr:g}, spread {spread:g}: {', '.join(curve)}", flush=True)
 
 
 def prepare(project: Path, name: str, task: Task) -> int:

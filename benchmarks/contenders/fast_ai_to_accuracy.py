@@ -1,9 +1,9 @@
 """fastai's `fine_tune` with our backbone and weights, looked at after each epoch.
 
-    python fast_ai_to_accuracy.py SEED EPOCHS LR RESOLUTION FLIPS [SIDE]
+    python fast_ai_to_accuracy.py SEED EPOCHS LR SPREAD RESOLUTION FLIPS [SIDE]
 
 In a project folder whose split is built. Prints what ours_to_accuracy.py prints. Where FLIPS is 1, it is trained and looked at
-in the same four views as ours. SIDE is what is looked at: test, or val to choose EPOCHS and LR by.
+in the same four views as ours. SIDE is what is looked at: test, or val to choose EPOCHS, LR and SPREAD (lr_mult) by.
 """
 
 import sys
@@ -31,8 +31,8 @@ from fastai.vision.all import (  # noqa: E402
     set_seed,
 )
 
-SEED, EPOCHS, LR, RESOLUTION = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
-FLIPS, SIDE = sys.argv[5] == "1", (*sys.argv[6:], "test")[0]
+SEED, EPOCHS, LR, SPREAD = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
+RESOLUTION, FLIPS, SIDE = int(sys.argv[5]), sys.argv[6] == "1", (*sys.argv[7:], "test")[0]
 set_seed(SEED)
 MIRRORS: list[list[int]] = [[], [2], [3], [2, 3]] if FLIPS else [[]]
 
@@ -87,4 +87,4 @@ learner = Learner(
     loaders, network, loss_func=CrossEntropyLossFlat(), splitter=lambda model: [params(part) for part in model], wd=0.05
 )
 with learner.no_bar(), learner.no_logging():
-    learner.fine_tune(EPOCHS, LR, cbs=Clock())
+    learner.fine_tune(EPOCHS, LR, lr_mult=SPREAD, cbs=Clock())
