@@ -3,7 +3,7 @@
     python benchmarks/stages.py [--times 1 4 16] [--resolution 64] [--epochs 1]
 
 A larger set is the demo turned and mirrored in the eight ways of a square, and those as negatives: no two look alike. A process a
-stage, measured by the kernel's own accounting. Memory that the pixels take is a matter of images.memory, here 4096 MiB.
+stage, measured by the kernel's own accounting. Memory that the pixels take is a matter of images.memory, here 2048 MiB.
 """
 
 import argparse

@@ -282,3 +282,12 @@ def test_an_emptied_data_set_is_not_taken_for_new_data(rebuilt: Path, tmp_path: 
 def test_the_command_wants_the_top_folder(tmp_path: Path) -> None:
     assert "run from the project's top folder" in run("darkroom", "run", cwd=tmp_path, code=2)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_images_and_a_file_in_the_way(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"data/split holds no images"):
+        stage("tsne")
+    (folder / ".darkroom").touch()
+    printed = run("python", ROOT / "src/darkroom", "stats", cwd=folder, code=2)
+    assert "move away what is in the way" in printed
+    assert "Traceback" not in printed

@@ -108,8 +108,8 @@ def load_folder(
         paths: Which of its images; all when None.
 
     Raises:
-        UserError: The folder holds no image, one that cannot be decoded, or other classes.
-        OSError: There is no room on the disk for what does not fit into memory.
+        UserError: The folder holds no image, one that cannot be decoded, or other classes; or there is no room on the disk for
+            what does not fit into memory.
     """
     folder = Path(folder)
     every = list_images(folder)
@@ -143,6 +143,9 @@ def room_for(shape: tuple[int, ...], memory: int, dtype: type[np.generic] = np.u
 
     The file has no name, so that it goes with the process, however that ends. Its room is taken at once: a disk that
     fills up later would end the process without a word.
+
+    Raises:
+        UserError: There is no room on the disk.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size <= memory * 2**20:
@@ -150,7 +153,13 @@ def room_for(shape: tuple[int, ...], memory: int, dtype: type[np.generic] = np.u
     SPILL.mkdir(exist_ok=True)
     with tempfile.TemporaryFile(dir=SPILL) as file:
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                raise UserError(
+                    f"{SPILL.absolute()} has no room for {size / 2**20:,.0f} MiB of pixels or maps ({error.strerror}): make "
+                    "room there, or raise images.memory in params.yaml"
+                ) from None
         return np.memmap(file, dtype, "w+", shape=shape)
 
 

@@ -18,7 +18,14 @@ STAGES = {
     "evaluate": ("data", "models", "figures"),
     "tsne": ("data", "models", "figures"),
 }
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# What a user can do about an OSError that is no bug of ours.
+WAYS_OUT = {
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room and run `dvc repro`, which loses no finished epoch"
+    ),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "let yourself read and write there"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR), "move away what is in the way"),
+}
 
 
 def run(name: str) -> int:
@@ -37,11 +44,10 @@ def run(name: str) -> int:
         print(f"darkroom {name}: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if error.errno not in WAYS_OUT:
             raise
         print(
-            f"darkroom {name}: {error.filename or Path.cwd()} cannot be written, for the disk is full ({error.strerror}): "
-            "make room and run `dvc repro`, which goes on from the last finished epoch",
+            f"darkroom {name}: {error.filename or Path.cwd()} cannot be used ({error.strerror}): {WAYS_OUT[error.errno]}",
             file=sys.stderr,
         )
         return 2

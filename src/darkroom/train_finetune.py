@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from darkroom import augment, checkpoint, device, models, params, resume, training
 from darkroom.environment import made_by
+from darkroom.errors import UserError
 from darkroom.files import write_csv, write_json
 from darkroom.images import Folder, load_folder, room_for
 from darkroom.inference import as_tensor, batches, normalised, views
@@ -52,11 +53,15 @@ def main() -> None:
     model = models.build(about.architecture, about.options, len(about.classes))
     backbone, _ = models.without_head(pretrained.model)
     model.backbone.load_state_dict(backbone.state_dict())
-    models.check(model, images.resolution)
+    models.check(
+        model, images.resolution, "set train_finetune.pooling to average, choose another train_finetune.backbone"
+    )
     key = training.identity(model, train, val, recipe, about, run)
 
     model.to(device.choose(run))
-    frozen, trained = models.cut(model.backbone, recipe.freeze)
+    frozen, trained = models.cut(model.backbone, recipe.freeze, images.resolution)
+    below, every = (sum(own.numel() for own in part.parameters()) for part in (frozen, model.backbone))
+    print(f"frozen: {below:,} of the backbone's {every:,} parameters", flush=True)
     upper = models.Classifier(trained, model.head, recipe.dropout)
     shown, held_out = (
         above(frozen, train, views(about), recipe.augment, about, run, images.memory),
@@ -122,12 +127,21 @@ def keep(
     run: params.Run,
     memory: int,
 ) -> np.ndarray:
-    """What `passed` makes of each view of each image: float16 (views, N, H, W, C), or (views, N, ...) where it is no map."""
+    """What `passed` makes of each view of each image: float16 (views, N, H, W, C), or (views, N, ...) where it is no map.
+
+    Raises:
+        UserError: A number is beyond half precision.
+    """
     kept: np.ndarray | None = None
     for view, flip in enumerate(flips):
         for batch in batches(len(folder.pixels)):
             images = as_tensor(folder.pixels[batch], device.choose(run))
             maps = _channels_last(passed(normalised(images.flip(flip) if flip else images, about))).half().cpu().numpy()
+            if not np.isfinite(maps).all():
+                raise UserError(
+                    "the frozen layers of this backbone give numbers beyond half precision: set train_finetune.freeze to 0 "
+                    "in params.yaml"
+                )
             if kept is None:
                 kept = room_for((len(flips), len(folder.pixels), *maps.shape[1:]), memory, np.float16)
             kept[view, batch] = maps

@@ -37,7 +37,7 @@ def main() -> None:
     )
     torch.manual_seed(run.seed)
     model = models.build(about.architecture, about.options, len(about.classes))
-    models.check(model, images.resolution)
+    models.check(model, images.resolution, "lower train_scratch.blocks")
     optimizer = torch.optim.SGD(
         model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0
     )

@@ -22,7 +22,7 @@ from darkroom.errors import UserError
 from darkroom.images import Folder
 from darkroom.inference import as_tensor, batches, normalised
 from darkroom.models import Classifier
-from darkroom.params import Count, Fraction, Run, Section
+from darkroom.params import Count, Run, Section
 
 
 class Recipe(Section):
@@ -33,7 +33,7 @@ class Recipe(Section):
     lr: Annotated[float, Field(gt=0, le=1000)]
     weight_decay: Annotated[float, Field(ge=0, le=1000)]
     schedule: Literal["one_cycle", "cosine", "constant"]
-    label_smoothing: Fraction
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     class_weights: Literal["none", "balanced"]
     average: Annotated[float, Field(ge=0, lt=1)]
     patience: Annotated[int, Field(ge=0)]

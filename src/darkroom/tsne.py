@@ -54,10 +54,16 @@ def main() -> None:
 
 
 def choose(paths: dict[str, list[str]], limit: int) -> dict[str, list[str]]:
-    """At most `limit` of all images, by the hashes of their paths: a few images more or less change few of the chosen."""
+    """At most `limit` of all images, by the hashes of their paths: a few images more or less change few of the chosen.
+
+    Raises:
+        UserError: There are none.
+    """
     ranked = sorted(
         (files.sha256(path.encode("utf-8", "surrogateescape")), side, path) for side in paths for path in paths[side]
     )
+    if not ranked:
+        raise UserError("data/split holds no images: run `dvc repro split` first")
     kept = ranked[:limit]
     chosen = {side: sorted(path for _, own, path in kept if own == side) for side in paths}
     return {side: own for side, own in chosen.items() if own}
