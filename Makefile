@@ -36,10 +36,11 @@ pr-report: setup
 
 # Ratios against fastai, plain PyTorch and the bare training step. QUICK=1 takes 5 minutes. The peer lives in an environment of
 # its own that sees this one's packages.
-bench: setup .venv-bench/ready
+bench: all .venv-bench/ready
 	@$(BIN)/python benchmarks/throughput.py --peers .venv-bench/bin/python $(if $(QUICK),--rounds 1)
 	@$(if $(QUICK),,$(BIN)/python benchmarks/time_to_accuracy.py --peers .venv-bench/bin/python)
 	@$(if $(QUICK),,$(BIN)/python benchmarks/stages.py)
+	@$(BIN)/python benchmarks/overhead.py
 
 .venv-bench/ready: requirements/bench.txt .venv/ready
 	@$(PYTHON) -m venv .venv-bench

@@ -19,6 +19,14 @@ def test_the_results_table_is_that_of_the_metrics(monkeypatch: pytest.MonkeyPatc
     assert summary.table() in README
 
 
+def test_the_measured_rows_are_those_of_the_benches() -> None:
+    measured = "".join(path.read_text() for path in (ROOT / "benchmarks/results").glob("*.md"))
+    rows = re.findall(r"^\|.* \([\d.]+-[\d.]+\).*\|$", README, re.M)
+    assert len(rows) >= 6
+    for row in rows:
+        assert row in measured
+
+
 def test_commands_run(tmp_path: Path) -> None:
     """In the order of the README, on small data; `make` and `make test` are CI itself."""
     project = make_project(tmp_path / "a reader's", lambda raw: write_digits(raw, 24))
