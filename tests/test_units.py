@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
 
 from conftest import set_params
-from darkroom import augment, checkpoint, files, images, metrics, models, params, split, training
+from darkroom import augment, checkpoint, files, frozen, images, metrics, models, params, split, training
 
 STILL = augment.Augment(
     flip_horizontal=False, flip_vertical=False, rotation=0.0, zoom=0.0, shift=0.0, contrast=0.0, brightness=0.0
@@ -176,12 +176,14 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
         ("mobilenet_v3_small", "average"),
         ("vit_b_16", "average"),
         ("timm/resnet18", "average_and_maximum"),
+        ("shufflenet_v2_x0_5", "average"),  # whose layers pass pairs of tensors on
+        ("timm/vit_tiny_patch16_224", "average"),  # whose layers take a mask, if there is one
     ],
 )
 def test_any_backbone_gives_features_and_a_head_and_can_be_cut(name: str, pooling: str) -> None:
     model = models.build(name, {"pooling": pooling, "dropout": 0.0}, 5).eval()
     images = torch.rand(2, 3, 224, 224).contiguous(memory_format=torch.channels_last)
-    lower, upper = models.cut(model.backbone, 0.3)
+    lower, upper = frozen.cut(model.backbone, 0.5, 224)
     below, above = (sum(parameter.numel() for parameter in part.parameters()) for part in (lower, upper))
     assert below > 0
     assert below + above == sum(parameter.numel() for parameter in model.backbone.parameters())

@@ -26,11 +26,11 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from common import merged_accuracy  # noqa: E402
 
-from darkroom import models, train_finetune, training  # noqa: E402
+from darkroom import frozen, train_finetune, training  # noqa: E402
 from darkroom.images import load_folder  # noqa: E402
 from darkroom.inference import views  # noqa: E402
 
-load, cut, above, score = params.load, models.cut, train_finetune.above, training.score
+load, above, score = params.load, frozen.above, training.score
 looking = 0.0
 test: list[Any] = []
 
@@ -70,7 +70,7 @@ def score_and_look(model: torch.nn.Module, data: Any, run: Any) -> tuple[float, 
 
 
 params.load = load_with_seed
-train_finetune.above = above_and_test
+frozen.above = above_and_test
 training.score = score_and_look
 Path(".darkroom/state/train_finetune.pt").unlink(missing_ok=True)
 train_finetune.main()

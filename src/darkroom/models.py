@@ -10,8 +10,7 @@ import timm
 import torch
 import torchvision
 from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
-from timm.models import get_notrace_functions, get_notrace_modules
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torchvision.models import get_model, list_models
 
 from darkroom.errors import UserError
@@ -148,79 +147,6 @@ class AverageAndMaximum(nn.Module):
         """Pool."""
         pooled = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)
         return pooled if self.flatten else pooled[:, :, None, None]
-
-
-class _Tracer(fx.Tracer):
-    """Takes as one step what timm says cannot be looked into, and each module without parts.
-
-    Those (stochastic depth, say) then go by their own mode, training or evaluation, and not by that of the tracing.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(autowrap_functions=tuple(get_notrace_functions()))
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        whole = next(m.children(), None) is None or isinstance(m, tuple(get_notrace_modules()))
-        return whole or super().is_leaf_module(m, module_qualified_name)
-
-
-class _Rows(fx.Interpreter):
-    """Notes of each step of a network whether it gives one tensor with a row an image, and no more."""
-
-    def __init__(self, network: fx.GraphModule) -> None:
-        super().__init__(network)
-        self.kept: dict[fx.Node, bool] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        output = super().run_node(n)
-        self.kept[n] = isinstance(output, Tensor) and output.is_floating_point() and output.shape[:1] == (2,)
-        return output
-
-
-def cut(backbone: nn.Module, share: float, resolution: int) -> tuple[nn.Module, nn.Module]:
-    """Two networks that share their layers with `backbone` and, one after the other, compute the same.
-
-    The cut is the last place where nothing but one tensor with a row an image passes and at most `share` of the layers that
-    have parameters lie below. `resolution` is that of the images.
-
-    Raises:
-        UserError: torch.fx cannot follow this network's forward pass.
-    """
-    try:
-        graph = _Tracer().trace(backbone.eval())
-        rows = _Rows(fx.GraphModule(backbone, graph))
-        with torch.no_grad():
-            rows.run(torch.zeros(2, 3, resolution, resolution, device=next(backbone.parameters()).device))
-    except (fx.proxy.TraceError, TypeError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"this backbone cannot be cut in two ({str(error).splitlines()[0]}): set train_finetune.freeze to 0, "
-            "or choose another train_finetune.backbone"
-        ) from None
-    # Arguments that have a default (a mask, say) are not given: here they are constants.
-    constants = {node: node.args[0] for node in graph.nodes if node.op == "placeholder" and node.args}
-    nodes = [node for node in graph.nodes if node not in constants]
-    place = {node: index for index, node in enumerate(nodes)}
-    last_use = [max((place[user] for user in node.users), default=-1) for node in nodes]
-    layers = [node.op == "call_module" and any(True for _ in _module(backbone, node).parameters()) for node in nodes]
-    best = 0
-    for index in range(len(nodes) - 1):
-        passing = [i for i in range(index + 1) if last_use[i] > index]
-        if passing == [index] and rows.kept[nodes[index]] and sum(layers[: index + 1]) <= share * sum(layers):
-            best = index
-
-    lower, upper = fx.Graph(), fx.Graph()
-    below: dict[fx.Node, Any] = dict(constants)
-    for node in nodes[: best + 1]:
-        below[node] = lower.node_copy(node, below.__getitem__)
-    lower.output(below[nodes[best]])
-    above: dict[fx.Node, Any] = {**constants, nodes[best]: upper.placeholder("maps")}
-    for node in nodes[best + 1 :]:
-        above[node] = upper.node_copy(node, above.__getitem__)
-    return fx.GraphModule(backbone, lower), fx.GraphModule(backbone, upper)
-
-
-def _module(backbone: nn.Module, node: fx.Node) -> nn.Module:
-    return backbone.get_submodule(str(node.target))
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -1,20 +1,16 @@
 """Stage train_finetune: a pretrained backbone and a new head."""
 
-from collections.abc import Callable
 from typing import Annotated
 
-import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 from torch.nn import functional
 
-from darkroom import augment, checkpoint, device, models, params, resume, training
+from darkroom import augment, checkpoint, device, frozen, models, params, resume, training
 from darkroom.environment import made_by
-from darkroom.errors import UserError
 from darkroom.files import write_csv, write_json
-from darkroom.images import Folder, load_folder, room_for
-from darkroom.inference import as_tensor, batches, normalised, views
+from darkroom.images import load_folder
+from darkroom.inference import views
 from darkroom.params import Fraction, Positive
 from darkroom.weights import load_pretrained
 
@@ -59,13 +55,13 @@ def main() -> None:
     key = training.identity(model, train, val, recipe, about, run)
 
     model.to(device.choose(run))
-    frozen, trained = models.cut(model.backbone, recipe.freeze, images.resolution)
-    below, every = (sum(own.numel() for own in part.parameters()) for part in (frozen, model.backbone))
+    lower, trained = frozen.cut(model.backbone, recipe.freeze, images.resolution)
+    below, every = (sum(own.numel() for own in part.parameters()) for part in (lower, model.backbone))
     print(f"frozen: {below:,} of the backbone's {every:,} parameters", flush=True)
     upper = models.Classifier(trained, model.head, recipe.dropout)
     shown, held_out = (
-        above(frozen, train, views(about), recipe.augment, about, run, images.memory),
-        above(frozen, val, [()], recipe.augment, about, run, images.memory),
+        frozen.above(lower, train, views(about), recipe.augment, about, run, images.memory),
+        frozen.above(lower, val, [()], recipe.augment, about, run, images.memory),
     )
     fit_head(upper, shown, recipe, run)
     head_loss, head_accuracy = training.score(upper, held_out, run)
@@ -79,82 +75,6 @@ def main() -> None:
     head_alone = {"val_accuracy": head_accuracy, "val_loss": head_loss}
     write_json("metrics/train_finetune.json", {**training.summary(history), "head_alone": head_alone})
     resume.finish("train_finetune", checkpoint.MODELS["finetune"])
-
-
-def above(
-    frozen: torch.nn.Module,
-    folder: Folder,
-    flips: list[tuple[int, ...]],
-    how: augment.Augment,
-    about: checkpoint.About,
-    run: params.Run,
-    memory: int,
-) -> training.Source:
-    """The images of `folder` as the layers above `frozen` take them.
-
-    Where an image can only be mirrored, what the frozen layers make of each of `flips`, its views, is computed once and
-    kept, in half precision: the first layers see the largest maps, and so take most of a step's time. Else it is computed
-    in each step. More than `memory` MiB are kept in a file.
-    """
-    source = training.pixels(folder, how, about, run)
-    frozen.eval()
-
-    @torch.no_grad()
-    def passed(images: Tensor) -> Tensor:
-        with device.precision(run):
-            maps: Tensor = frozen(images)
-        return maps.float()
-
-    if not augment.is_flips_alone(how) or next(frozen.parameters(), None) is None:
-        return training.Source(
-            source.labels, source.classes, lambda chosen, draws: passed(source.inputs(chosen, draws))
-        )
-    kept = keep(passed, folder, flips, about, run, memory)
-
-    def inputs(chosen: Tensor, draws: Tensor | None) -> Tensor:
-        view = 0 if draws is None else augment.which_view(draws, how).numpy()
-        maps = torch.from_numpy(kept[view, chosen.numpy()]).to(device.choose(run))
-        return _channels_first(maps.float())
-
-    return training.Source(source.labels, source.classes, inputs)
-
-
-def keep(
-    passed: Callable[[Tensor], Tensor],
-    folder: Folder,
-    flips: list[tuple[int, ...]],
-    about: checkpoint.About,
-    run: params.Run,
-    memory: int,
-) -> np.ndarray:
-    """What `passed` makes of each view of each image: float16 (views, N, H, W, C), or (views, N, ...) where it is no map.
-
-    Raises:
-        UserError: A number is beyond half precision.
-    """
-    kept: np.ndarray | None = None
-    for view, flip in enumerate(flips):
-        for batch in batches(len(folder.pixels)):
-            images = as_tensor(folder.pixels[batch], device.choose(run))
-            maps = _channels_last(passed(normalised(images.flip(flip) if flip else images, about))).half().cpu().numpy()
-            if not np.isfinite(maps).all():
-                raise UserError(
-                    "the frozen layers of this backbone give numbers beyond half precision: set train_finetune.freeze to 0 "
-                    "in params.yaml"
-                )
-            if kept is None:
-                kept = room_for((len(flips), len(folder.pixels), *maps.shape[1:]), memory, np.float16)
-            kept[view, batch] = maps
-    assert kept is not None, "a folder holds an image or is refused"
-    return kept
-
-
-def _channels_last(maps: Tensor) -> Tensor:
-    return maps.permute(0, 2, 3, 1) if maps.ndim == 4 else maps
-
-
-def _channels_first(maps: Tensor) -> Tensor:
-    return maps.permute(0, 3, 1, 2) if maps.ndim == 4 else maps
 
 
 def fit_head(model: models.Classifier, train: training.Source, recipe: Params, run: params.Run) -> None:
