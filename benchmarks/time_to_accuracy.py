@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from scipy import stats
 
 from darkroom import environment, files
 
-CONTENDERS = ROOT / "benchmarks/contenders"
+CONTENDERS, RESULTS = ROOT / "benchmarks/contenders", ROOT / "benchmarks/results"
 
 
 @dataclass(frozen=True)
@@ -85,19 +85,25 @@ def main() -> None:
     if options.choose:
         choose(options.peers)
         return
-    lines: list[str] = []
     for name in options.data:
         runs = compete(name, options.seeds, options.peers)
-        lines += [*table(name, runs), ""]
-        files.write_bytes(ROOT / f"benchmarks/results/time_to_accuracy_{name}.json", dump(runs))
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm"))
-    lines.append(
-        f"n = {options.seeds} seeds each; means with the 95 % interval over seeds (Student's t). {environment.cpu()}, "
-        f"{os.cpu_count()} cores, Python {platform.python_version()}, {versions}. `python benchmarks/time_to_accuracy.py`"
-    )
-    text = "\n".join(lines) + "\n"
+        content = {"machine": machine(), **{who: [asdict(one) for one in own] for who, own in runs.items()}}
+        files.write_json(stored(name), content)
+    text = "".join(f"{line}\n" for name in TASKS if stored(name).exists() for line in table(name))
+    text += "\nMeans with the 95 % interval over seeds (Student's t). `python benchmarks/time_to_accuracy.py`\n"
     print(text)
-    files.write_bytes(ROOT / "benchmarks/results/time_to_accuracy.md", text.encode())
+    files.write_bytes(RESULTS / "time_to_accuracy.md", text.encode())
+
+
+def stored(name: str) -> Path:
+    """Where all that was measured on the data set `name` is kept."""
+    return RESULTS / f"time_to_accuracy_{name}.json"
+
+
+def machine() -> str:
+    """What it is measured on."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm"))
+    return f"{environment.cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
 
 
 def compete(name: str, seeds: int, peers: Path | None) -> dict[str, list[Run]]:
@@ -141,8 +147,8 @@ def prepare(project: Path, name: str, task: Task) -> int:
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     if task.resolution:
         tree["images"]["resolution"] = task.resolution
-    for name in ("train_scratch", "train_finetune"):
-        tree[name]["augment"] |= {"flip_horizontal": task.flips, "flip_vertical": task.flips}
+    for training in ("train_scratch", "train_finetune"):
+        tree[training]["augment"] |= {"flip_horizontal": task.flips, "flip_vertical": task.flips}
     (project / "params.yaml").write_text(yaml.safe_dump(tree))
     for stage in ("split", "stats"):
         measure(stage, project)
@@ -167,19 +173,18 @@ def run(command: list[str], project: Path) -> Run:
     return Run([row["seconds"] for row in rows], [row["accuracy"] for row in rows])
 
 
-def table(name: str, runs: dict[str, list[Run]]) -> Iterator[str]:
+def table(name: str) -> Iterator[str]:
     """Markdown: how long until the target, and what was reached when."""
+    content = json.loads(stored(name).read_text())
+    runs = {who: [Run(**one) for one in content[who]] for who in ("ours", "fastai") if who in content}
     target = TASKS[name].target
-    yield f"**{name}**, test accuracy of {target:.0%}:\n"
+    yield f"**{name}**, test accuracy of {target:.0%}; n = {len(runs['ours'])} seeds; {content['machine']}:\n"
     yield "| who | seconds until then: median (range) | runs that got there | seconds in all | accuracy in the end |"
     yield "|---|---:|---:|---:|---:|"
     for who, own in runs.items():
         until = sorted(one.until(target) for one in own)
-        reached = sum(math.isfinite(seconds) for seconds in until)
-        whole, last = (
-            statistics.median(one.seconds[-1] for one in own),
-            [one.accuracy[-1] for one in own],
-        )
+        reached = sum(math.isfinite(seconds) for seconds in until)  # "inf" in the table: never
+        whole, last = statistics.median(one.seconds[-1] for one in own), [one.accuracy[-1] for one in own]
         half = stats.sem(last) * stats.t.ppf(0.975, len(last) - 1) if len(last) > 1 else math.nan
         yield (
             f"| {who} | {statistics.median(until):.0f} ({until[0]:.0f}-{until[-1]:.0f}) | {reached} of {len(own)} | "
@@ -195,13 +200,7 @@ def table(name: str, runs: dict[str, list[Run]]) -> Iterator[str]:
         points = zip(*(one.accuracy for one in own), strict=True)
         times = zip(*(one.seconds for one in own), strict=True)
         curve = (f"{statistics.median(t):.0f} s {statistics.mean(a):.1%}" for t, a in zip(times, points, strict=True))
-        yield f"\n{who}, mean accuracy after each epoch: {', '.join(curve)}"
-
-
-def dump(runs: dict[str, list[Run]]) -> bytes:
-    """All that was measured, as JSON."""
-    rows = {who: [{"seconds": one.seconds, "accuracy": one.accuracy} for one in own] for who, own in runs.items()}
-    return (json.dumps(rows, indent=1) + "\n").encode()
+        yield f"\n{who}, mean accuracy after each epoch: {', '.join(curve)}\n"
 
 
 if __name__ == "__main__":
