@@ -1,6 +1,7 @@
 """Seconds from a cold start to a given test accuracy: the stage train_finetune as committed, against fastai's `fine_tune`.
 
-    python benchmarks/time_to_accuracy.py [--data demo digits typefaces] [--seeds 5] [--peers .venv-bench/bin/python]
+    python benchmarks/time_to_accuracy.py [--data demo digits typefaces] [--who ours fastai] [--seeds 5]
+        [--peers .venv-bench/bin/python]
     python benchmarks/time_to_accuracy.py --choose --peers .venv-bench/bin/python   # fastai's epochs and rate, by val
 
 Both have the same backbone, weights, split, resolution, flips and batch size, and a process a run; runs take turns. The test
@@ -62,6 +63,15 @@ TASKS = {
 }
 
 
+# Ours, and ours without each of the things that are to pay: what its contender is called with.
+VARIANTS = {
+    "ours": [],
+    "ours, nothing frozen": ["freeze=0"],
+    "ours, weights not averaged": ["average=0"],
+    "ours, a random head": ["head=random"],
+}
+
+
 @dataclass(frozen=True)
 class Run:
     """Seconds and test accuracy after the head, or the frozen epoch, and after each epoch."""
@@ -78,17 +88,19 @@ def main() -> None:
     """Print the tables, and write them to benchmarks/results/time_to_accuracy.md."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--data", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--who", nargs="+", choices=[*VARIANTS, "fastai"], default=["ours", "fastai"])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--peers", type=Path, help="the Python of an environment that has fastai; left out without")
+    parser.add_argument("--peers", type=Path, default=Path(".venv-bench/bin/python"), help="of fastai's environment")
     parser.add_argument("--choose", action="store_true", help="only run fastai's CHOICES on the demo, and look at val")
     options = parser.parse_args()
     if options.choose:
         choose(options.peers)
         return
     for name in options.data:
-        runs = compete(name, options.seeds, options.peers)
-        content = {"machine": machine(), **{who: [asdict(one) for one in own] for who, own in runs.items()}}
-        files.write_json(stored(name), content)
+        runs = compete(name, options.who, options.seeds, options.peers)
+        earlier = json.loads(stored(name).read_text()) if stored(name).exists() else {}
+        now = {who: [asdict(one) for one in own] for who, own in runs.items()}
+        files.write_json(stored(name), earlier | now | {"machine": machine()})
     text = "".join(f"{line}\n" for name in TASKS if stored(name).exists() for line in table(name))
     text += "\nMeans with the 95 % interval over seeds (Student's t). `python benchmarks/time_to_accuracy.py`\n"
     print(text)
@@ -106,18 +118,18 @@ def machine() -> str:
     return f"{environment.cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
 
 
-def compete(name: str, seeds: int, peers: Path | None) -> dict[str, list[Run]]:
-    """Every run on the data set `name`, in turns."""
+def compete(name: str, contenders: list[str], seeds: int, peers: Path) -> dict[str, list[Run]]:
+    """Every run of the contenders on the data set `name`, in turns."""
     task = TASKS[name]
-    runs: dict[str, list[Run]] = {"ours": [], **({"fastai": []} if peers else {})}
+    runs: dict[str, list[Run]] = {who: [] for who in contenders}
     with tempfile.TemporaryDirectory() as temporary:
         project = Path(temporary)
         resolution = prepare(project, name, task)
         for seed in range(1, seeds + 1):
             for who, own in runs.items():
                 command = (
-                    [sys.executable, CONTENDERS / "ours_to_accuracy.py", str(seed)]
-                    if who == "ours"
+                    [sys.executable, CONTENDERS / "ours_to_accuracy.py", str(seed), *VARIANTS[who]]
+                    if who in VARIANTS
                     else [str(peers), CONTENDERS / "fast_ai_to_accuracy.py"]
                     + [str(value) for value in (seed, task.epochs, task.lr, task.spread, resolution, int(task.flips))]
                 )
@@ -176,7 +188,7 @@ def run(command: list[str], project: Path) -> Run:
 def table(name: str) -> Iterator[str]:
     """Markdown: how long until the target, and what was reached when."""
     content = json.loads(stored(name).read_text())
-    runs = {who: [Run(**one) for one in content[who]] for who in ("ours", "fastai") if who in content}
+    runs = {who: [Run(**one) for one in content[who]] for who in [*VARIANTS, "fastai"] if who in content}
     target = TASKS[name].target
     yield f"**{name}**, test accuracy of {target:.0%}; n = {len(runs['ours'])} seeds; {content['machine']}:\n"
     yield "| who | seconds until then: median (range) | runs that got there | seconds in all | accuracy in the end |"

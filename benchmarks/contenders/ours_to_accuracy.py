@@ -1,9 +1,10 @@
 """The stage train_finetune as it is, looked at from outside after each epoch.
 
-    python ours_to_accuracy.py SEED
+    python ours_to_accuracy.py SEED [KEY=VALUE ...]
 
-In a project folder whose split and stats are built. Prints, for each epoch, the seconds since the start of the process
-without those of this look at the test side, and the accuracy there: a row of JSON.
+With other values of params of train_finetune, or head=random, which leaves the head as it comes. In a project folder whose
+split and stats are built. Prints, for each epoch, the seconds since the start of the process without those of this look at the
+test side, and the accuracy there: a row of JSON.
 """
 
 import sys
@@ -18,7 +19,8 @@ from typing import Any  # noqa: E402
 
 from darkroom import determinism, params  # noqa: E402
 
-SEED = int(sys.argv[1])
+SEED, CHANGES = int(sys.argv[1]), dict(word.split("=") for word in sys.argv[2:])
+RANDOM_HEAD = CHANGES.pop("head", "") == "random"
 RUN = params.load("run", params.Run).model_copy(update={"seed": SEED})
 determinism.prepare(RUN)
 
@@ -35,9 +37,10 @@ looking = 0.0
 test: list[Any] = []
 
 
-def load_with_seed(name: str, model: Any) -> Any:
-    """params.yaml, but for the seed."""
-    return RUN if name == "run" else load(name, model)
+def load_with_changes(name: str, model: Any) -> Any:
+    """params.yaml, but for the seed and the changes."""
+    changes = {key: float(value) for key, value in CHANGES.items()} if name == "train_finetune" else {}
+    return RUN if name == "run" else load(name, model).model_copy(update=changes)
 
 
 def above_and_test(
@@ -69,8 +72,10 @@ def score_and_look(model: torch.nn.Module, data: Any, run: Any) -> tuple[float, 
     return result
 
 
-params.load = load_with_seed
+params.load = load_with_changes
 frozen.above = above_and_test
 training.score = score_and_look
+if RANDOM_HEAD:
+    train_finetune.fit_head = lambda *_: None
 Path(".darkroom/state/train_finetune.pt").unlink(missing_ok=True)
 train_finetune.main()
