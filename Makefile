@@ -24,7 +24,7 @@ test: setup
 	@$(BIN)/ruff format --check src tests
 	@$(BIN)/ruff check src tests
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2
 
 # SET="train_scratch.epochs=1 train_finetune.epochs=1" tries a small run.
 verify: setup
