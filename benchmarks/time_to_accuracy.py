@@ -54,12 +54,13 @@ class Task:
     spread: float
 
 
-# Ours has the default recipe throughout. fastai's epochs and rate are the best on val of the demo among CHOICES.
+# Ours has the default recipe throughout. fastai's epochs and rate are the best on val of the demo among CHOICES. The
+# targets are such that both get there.
 CHOICES = [(4, 1e-3, 100), (4, 2e-3, 100), (4, 4e-3, 100), (4, 2e-3, 5)]
 TASKS = {
     "demo": Task(0.86, None, True, 6, 2e-3, 5),
-    "digits": Task(0.97, 32, False, 6, 2e-3, 5),
-    "typefaces": Task(0.97, 64, False, 6, 2e-3, 5),
+    "digits": Task(0.80, 32, False, 6, 2e-3, 5),
+    "typefaces": Task(0.45, 64, False, 6, 2e-3, 5),
 }
 
 
@@ -87,7 +88,7 @@ class Run:
 def main() -> None:
     """Print the tables, and write them to benchmarks/results/time_to_accuracy.md."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--data", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--data", nargs="*", choices=TASKS, default=list(TASKS), help="none: only print")
     parser.add_argument("--who", nargs="+", choices=[*VARIANTS, "fastai"], default=["ours", "fastai"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--peers", type=Path, default=Path(".venv-bench/bin/python"), help="of fastai's environment")
@@ -212,7 +213,8 @@ def table(name: str) -> Iterator[str]:
         points = zip(*(one.accuracy for one in own), strict=True)
         times = zip(*(one.seconds for one in own), strict=True)
         curve = (f"{statistics.median(t):.0f} s {statistics.mean(a):.1%}" for t, a in zip(times, points, strict=True))
-        yield f"\n{who}, mean accuracy after each epoch: {', '.join(curve)}\n"
+        yield f"\n{who}, mean accuracy after each epoch: {', '.join(curve)}"
+    yield ""
 
 
 if __name__ == "__main__":
