@@ -86,7 +86,7 @@ def table(found: dict[int, dict[str, tuple[float, float]]], resolution: int, epo
         lines.append(f"| {name} | {' | '.join(cells)} |")
     lines.append(
         f"\nThe demo's 2,624 images once, and so often; {resolution} px, {epochs} epoch each, n = 1. tsne draws a sample of "
-        f"5,000 from more. {environment.cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}. "
+        f"2,000 from more. {environment.cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}. "
         "`python benchmarks/stages.py`"
     )
     return lines
