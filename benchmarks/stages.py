@@ -3,7 +3,7 @@
     python benchmarks/stages.py [--times 1 4 16] [--resolution 64] [--epochs 1]
 
 A larger set is the demo turned and mirrored in the eight ways of a square, and those as negatives: no two look alike. A process a
-stage, measured by the kernel's own accounting. Memory that the pixels take is a matter of images.memory, here 2048 MiB.
+stage, measured by the kernel's own accounting. Memory that the pixels take is a matter of images.memory.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import yaml
 from growth import ROOT, measure
 from PIL import Image, ImageOps
 
-from darkroom import demo, environment, files, stage
+from darkroom import demo, environment, files, params, stage
 from darkroom.images import in_threads, list_images
 
 TURNS = [None, *Image.Transpose]
@@ -84,9 +84,10 @@ def table(found: dict[int, dict[str, tuple[float, float]]], resolution: int, epo
         exponent = f"{np.polyfit(np.log(sizes), np.log(seconds), 1)[0]:.2f}" if len(sizes) > 1 else ""
         cells = [*(f"{value:.1f} s" for value in seconds), exponent, *(f"{peak:.0f}" for peak in peaks)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    sample = params.read(ROOT / "params.yaml")["tsne"]["max_images"]
     lines.append(
         f"\nThe demo's 2,624 images once, and so often; {resolution} px, {epochs} epoch each, n = 1. tsne draws a sample of "
-        f"2,000 from more. {environment.cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}. "
+        f"{sample:,} from more. {environment.cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}. "
         "`python benchmarks/stages.py`"
     )
     return lines
