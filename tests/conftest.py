@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,6 +68,14 @@ def run(*command: str | Path, cwd: Path, code: int = 0, **extra: str) -> str:
     )
     assert done.returncode == code, f"{command} ended with {done.returncode}:\n{done.stdout}"
     return done.stdout
+
+
+def wait_until_none(left: Callable[[], list[Path]]) -> None:
+    """Wait, for 30 seconds at most, until `left` finds none: a busy machine is slow to end processes."""
+    patience = time.monotonic() + 30
+    while found := left():
+        assert time.monotonic() < patience, found
+        time.sleep(0.1)
 
 
 def set_params(project: Path, changes: dict[str, dict[str, object]]) -> None:

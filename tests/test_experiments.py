@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, clone_of, run, set_params_as_if_built, surroundings
+from conftest import ROOT, clone_of, run, set_params_as_if_built, surroundings, wait_until_none
 from darkroom import seeds
 
 
@@ -70,8 +70,7 @@ def test_the_search_goes_on_after_it_was_killed(project: Path) -> None:
     time.sleep(2)
     process.kill()
     process.wait()
-    time.sleep(1)
-    assert not [path for path in Path("/proc").glob("[0-9]*/cwd") if is_under(path, project)]  # nothing runs on
+    wait_until_none(lambda: [path for path in Path("/proc").glob("[0-9]*/cwd") if is_under(path, project)])
     printed = run(*search, "3", cwd=project)
     assert "trial 1" not in printed  # the killed one is told as failed, and its params are tried under another number
     assert "Only val was looked at." in printed

@@ -6,14 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import ROOT, make_project, run, set_params, surroundings, write_digits
+from conftest import ROOT, make_project, run, set_params, surroundings, wait_until_none, write_digits
 from darkroom import resume
 
 OUTS = ("models/{}.pth", "plots/train_{}.csv", "metrics/train_{}.json")
@@ -174,7 +173,4 @@ def test_workers_of_a_killed_stage_end(folder: Path) -> None:
     process.kill()  # perhaps before the workers could ask to end with it
     process.wait()
     states = [Path("/proc", worker, "stat") for worker in workers]
-    patience = time.monotonic() + 30
-    while left := [path for path in states if path.exists() and path.read_text().split()[2] != "Z"]:
-        assert time.monotonic() < patience, left
-        time.sleep(0.1)
+    wait_until_none(lambda: [path for path in states if path.exists() and path.read_text().split()[2] != "Z"])
