@@ -4,13 +4,17 @@ A path, and not `python -m darkroom`, because `dvc exp run --queue` and `--temp`
 of that copy must run, and not the code of the folder that the package was installed from.
 """
 
+import os
 import sys
 from pathlib import Path
 
+PARENT = os.getppid()  # asked first: imports take long enough for it to be killed meanwhile
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from darkroom import stage  # noqa: E402  (only now is this the right darkroom)
+from darkroom import process, stage  # noqa: E402  (only now is this the right darkroom)
 
+if "DVC_STAGE" in os.environ:
+    process.end_with_parent(PARENT)  # it would go on writing while the next `dvc repro` starts the same stage
 if len(sys.argv) != 2 or sys.argv[1] not in stage.STAGES:
     sys.exit(f"usage: python src/darkroom {{{','.join(stage.STAGES)}}}")
 sys.exit(stage.run(sys.argv[1]))

@@ -2,7 +2,6 @@
 
 import errno
 import importlib
-import os
 import sys
 from pathlib import Path
 
@@ -30,8 +29,6 @@ WAYS_OUT = {
 
 def run(name: str) -> int:
     """Run the stage `name` in the current folder and return its exit code: 0, or 2 for a mistake of the user's."""
-    if "DVC_STAGE" in os.environ:
-        process.end_with_parent()  # it would go on writing while the next `dvc repro` starts the same stage
     try:
         with process.alone(name):
             environment.check(STAGES[name])
