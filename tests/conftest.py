@@ -1,5 +1,6 @@
 """Real images and a real Git + DVC project in a temporary folder."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -87,14 +88,17 @@ def set_params(project: Path, changes: dict[str, dict[str, object]]) -> None:
     path.write_text(yaml.safe_dump(tree))
 
 
-def set_params_as_if_built(project: Path, changes: dict[str, dict[str, object]]) -> None:
-    """Change keys of params.yaml, and of dvc.lock wherever it says that a stage ran with them."""
-    set_params(project, changes)
+def vouch(project: Path, changes: dict[str, dict[str, object]] | None = None) -> None:
+    """Have dvc.lock say that what lies in `project` was built like this, with `changes` of keys of params.yaml."""
+    set_params(project, changes or {})
     lock = yaml.safe_load((project / "dvc.lock").read_text())
     for stage in lock["stages"].values():
-        for section, keys in changes.items():
+        for section, keys in (changes or {}).items():
             if section in (used := stage.get("params", {}).get("params.yaml", {})):
                 used[section].update(keys)
+        for file in [*stage.get("deps", []), *stage["outs"]]:
+            if (project / file["path"]).is_file():
+                file["md5"] = hashlib.md5((project / file["path"]).read_bytes()).hexdigest()
     (project / "dvc.lock").write_text(yaml.safe_dump(lock))
 
 

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from conftest import clone_of, run, set_params_as_if_built
-from darkroom import bootstrap, data_diff, metrics
+from conftest import clone_of, run, vouch
+from darkroom import bootstrap, compare, data_diff, metrics
 
 
 @pytest.fixture
@@ -90,7 +90,6 @@ def branch(rebuilt: Path, tmp_path: Path) -> Path:
     """A clone without DVC's cache, whose branch `idea` trains otherwise, adds an image to test and relabels one there."""
     clone = clone_of(rebuilt, tmp_path / "a clone")
     run("git", "switch", "-q", "-c", "idea", cwd=clone)
-    set_params_as_if_built(clone, {"train_scratch": {"lr": 0.01}})
     with (clone / "plots/predictions.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     classes = sorted({row["actual"] for row in rows})
@@ -105,6 +104,7 @@ def branch(rebuilt: Path, tmp_path: Path) -> Path:
         writer = csv.DictWriter(stream, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows([*rows, new])
+    vouch(clone, {"train_scratch": {"lr": 0.01}})
     return clone
 
 
@@ -116,15 +116,16 @@ def test_compare_says_what_is_better_and_what_is_not(branch: Path) -> None:
         f"The test sets differ ({count - 1} and {count} images): what follows is on the {count - 1} images" in printed
     )
     assert "only large differences can show" in printed
+    assert "left out" not in printed
     assert "| from scratch | accuracy |" in printed
     assert "| **better** |" in printed
     assert "fine-tuned: 0 now right, 0 now wrong" in printed
-    assert "| train_scratch.lr | `0.05` | `0.01` |" in printed
+    assert "| `train_scratch.lr` | `0.05` | `0.01` |" in printed
     assert "| added | `mono-defective` | test | 1 |" in printed
 
     run("git", "commit", "-q", "-am", "An idea", cwd=branch)
     tree = json.loads(run("darkroom", "compare", "main", "idea", "--json", cwd=branch))
-    assert tree["images"] == {"base": count - 1, "head": count, "shared": count - 1}
+    assert tree["images"] == {"base": count - 1, "head": count, "shared": count - 1, "unknown": 0}
     verdicts = {(line["model"], line["figure"]): line["word"] for line in tree["headlines"]}
     assert verdicts["scratch", "accuracy"] == verdicts["scratch", "macro_f1"] == "better"
     assert verdicts["scratch", "ece"] is None  # of which no interval is to be trusted
@@ -163,6 +164,36 @@ def test_what_cannot_be_compared(branch: Path, arguments: list[str], message: st
     printed = run("darkroom", "compare", *arguments, cwd=branch, code=2)
     assert message in printed
     assert len(printed.strip().splitlines()) == 1
+
+
+def test_images_of_a_renamed_class_are_left_out_and_said(branch: Path) -> None:
+    for path in ("plots/predictions.csv", "data/manifest.csv"):
+        text = (branch / path).read_text()
+        (branch / path).write_text(text.replace("poly-defective", "poly-cracked"))
+    vouch(branch)
+    printed = run("darkroom", "compare", "main", cwd=branch)
+    assert "that both hold are left out, for one of the two does not know their class" in printed
+    assert "macro F1" not in printed
+
+
+def test_few_images_get_no_word_but_the_exact_tests() -> None:
+    """Macro F1 and AUROC of 12 images: their intervals would call equal models different too often."""
+    labels = np.arange(12) % 3
+    good, bad = np.eye(3)[labels], np.eye(3)[(labels + 1) % 3]
+    found = list(compare.headlines("scratch", labels, good, bad, {"accuracy": compare.is_right}, 5))
+    assert {line.figure: line.word for line in found} == {
+        "accuracy": "worse",
+        "macro_f1": None,
+        "auroc": None,
+        "ece": None,
+    }
+
+
+def test_a_drop_to_the_limit_is_no_more_than_the_limit() -> None:
+    fallen = compare.Headline("scratch", "accuracy", bootstrap.Difference(1.0, 0.95, -0.2, 0.0), 1.0, "no evidence")
+    own = compare.Comparison("a", "b", {}, 0, [fallen], [], [], {}, {}, [], [])
+    assert not compare.failures(own, False, {"accuracy": 0.05})
+    assert compare.failures(own, False, {"accuracy": 0.049})
 
 
 def test_a_manifest_of_another_run_is_refused(branch: Path) -> None:
@@ -213,6 +244,9 @@ def test_a_manifest_of_another_run_is_refused(branch: Path) -> None:
             lambda text: text.replace("lr: 0.01", "lr: 0.02"),
             "are not those of its params (train_scratch): run `dvc repro`",
         ),
+        ("plots/roc.csv", lambda text: text + "x", "are not those of its plots/roc.csv: run `dvc repro`"),
+        ("src/darkroom/models.py", lambda text: text + "#\n", "are not those of its src/darkroom/models.py"),
+        ("data/raw.dvc", lambda text: text.replace("md5: ", "md5: 0"), "are not those of its data/raw: run"),
     ],
 )
 def test_damaged_and_stale_results_are_refused(

@@ -31,11 +31,10 @@ def main() -> None:
 @app.command()
 def run() -> None:
     """All of it: data/raw where it is missing, `dvc repro`, and the results as a table."""
-    from darkroom import demo, summary
+    from darkroom import demo, git, summary
 
     started = time.monotonic()
-    if not Path("dvc.yaml").exists():
-        raise UserError("there is no dvc.yaml here: run from the project's top folder")
+    git.refuse_elsewhere()
     demo.provide_raw()
     if code := dvc.call("repro"):
         raise typer.Exit(code)

@@ -15,6 +15,8 @@ from darkroom.revision import Predictions, Revision
 from darkroom.summary import MODELS
 
 SMALL = 100  # images; on fewer, only a landslide shows
+FEW = 30  # images; on fewer, the bootstrap's intervals are too short: of equal models they set 6 to 30 in 100 apart
+ROUNDING = 1e-9  # a drop from 1.0 to 0.95 is not more than 0.05, whatever floats say
 RESAMPLES = 2000  # of the paired bootstrap; the ends of an interval then wander by about 2 % of their width
 
 
@@ -23,7 +25,7 @@ class Headline:
     """One figure of one model, on the images that both test sets hold.
 
     `p` is McNemar's exact, two-sided, and None where the figure is not an accuracy. `word` is better, worse or no evidence; None
-    where neither test nor interval can be had.
+    where neither test nor interval is to be had or to be trusted.
     """
 
     model: str
@@ -62,7 +64,8 @@ class Comparison:
 
     Attributes:
         base, head: The two sides' names.
-        images: How many test images each side has, and how many of them both have (with a class that both know).
+        images: How many test images `base` and `head` have; how many of them are `shared`, with a class that both know; and
+            how many both have whose class is `unknown` to one, which are left out.
         relabelled: How many shared images the two sides label differently; head's label judges both.
         headlines, classes, flips: On the shared images.
         gate: Model -> one-sided mid-p that head's accuracy is no worse, adjusted by Holm's method for the number of models.
@@ -93,14 +96,10 @@ def compare(base: Revision, head: Revision) -> Comparison:
     mine, theirs = base.predictions, head.predictions
     place = {key: index for index, key in enumerate(mine.keys)}
     known = set(mine.classes) & set(theirs.classes)
-    pairs = [
-        (place[key], index)
-        for index, key in enumerate(theirs.keys)
-        if key in place and theirs.actual[index] in known and mine.actual[place[key]] in known
-    ]
+    both = [(place[key], index) for index, key in enumerate(theirs.keys) if key in place]
+    pairs = [(old, new) for old, new in both if mine.actual[old] in known and theirs.actual[new] in known]
     if not pairs:
-        same = len(place.keys() & set(theirs.keys))
-        why = f"{same} test images, but no class of them" if same else "no test image"
+        why = f"{len(both)} test images, but no class of them" if both else "no test image"
         raise UserError(f"{base.name} and {head.name} share {why}, so that nothing can be compared")
     before, after = (np.array(side) for side in zip(*pairs, strict=True))
     classes = sorted({*mine.classes, *theirs.classes})
@@ -114,7 +113,12 @@ def compare(base: Revision, head: Revision) -> Comparison:
     return Comparison(
         base=base.name,
         head=head.name,
-        images={"base": len(mine.keys), "head": len(theirs.keys), "shared": len(pairs)},
+        images={
+            "base": len(mine.keys),
+            "head": len(theirs.keys),
+            "shared": len(pairs),
+            "unknown": len(both) - len(pairs),
+        },
         relabelled=int((actual != np.array(mine.actual)[before]).sum()),
         headlines=[line for model in MODELS for line in headlines(model, labels, *chosen[model], counted, bins)],
         classes=class_changes(labels, chosen, classes),
@@ -170,7 +174,7 @@ def headlines(
         if right := counted.get(name):
             p = float(metrics.mcnemar(right(labels, base), right(labels, head))["p"])
             yield Headline(model, name, found, p, _word(found, p < metrics.LEVEL))
-        elif math.isnan(found.low):
+        elif math.isnan(found.low) or len(labels) < FEW:
             yield Headline(model, name, found, None, None)
         else:
             yield Headline(model, name, found, None, _word(found, found.low > 0 or found.high < 0))
@@ -271,6 +275,6 @@ def failures(comparison: Comparison, fail_on_worse: bool, max_drop: Mapping[str,
             raise UserError(
                 f"--max-drop {line.figure}: it cannot be computed on these test images, so that no gate can use it"
             )
-        if line.figure in max_drop and drop > max_drop[line.figure]:
+        if line.figure in max_drop and drop > max_drop[line.figure] + ROUNDING:
             reasons.append(f"{line.model}: {line.figure} is worse by {drop:.4g}, more than {max_drop[line.figure]:g}")
     return reasons

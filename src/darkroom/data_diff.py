@@ -40,6 +40,7 @@ def read_manifest(revision: str | None) -> list[Row]:
     Raises:
         UserError: There is no such revision, or no manifest in it.
     """
+    git.refuse_elsewhere()
     if revision is None:
         if not Path(MANIFEST).exists():
             raise UserError(f"there is no {MANIFEST} in the work tree: run `dvc repro split`")

@@ -27,9 +27,15 @@ def commit(revision: str) -> str:
         UserError: There is neither.
     """
     known = _run(("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"))
-    if known.returncode == 0:
-        return known.stdout.decode("ascii").strip()
     named = experiments(revision)
+    if known.returncode == 0:
+        own = known.stdout.decode("ascii").strip()
+        if named and own not in named.values():
+            raise UserError(
+                f"'{revision}' is a revision of Git ({own[:12]}) and also an experiment "
+                f"({', '.join(found[:12] for found in named.values())}): name the one you mean by its number"
+            )
+        return own
     if not named:
         raise UserError(f"Git knows no revision '{revision}': `git log` and `dvc exp list` show those there are")
     if len(named) > 1:
@@ -48,12 +54,23 @@ def experiments(name: str) -> dict[str, str]:
     return {"".join(reference.split("/")[2:4]): own for own, reference in found}
 
 
+def refuse_elsewhere() -> None:
+    """See to it that the current folder is a project's top folder.
+
+    Raises:
+        UserError: It is not.
+    """
+    if not Path("dvc.yaml").exists():
+        raise UserError("there is no dvc.yaml here: run from the project's top folder")
+
+
 def refuse_changes(why: str) -> None:
-    """See to it that all tracked files are as committed.
+    """See to it that all tracked files of the project are as committed.
 
     Raises:
         UserError: One is not.
     """
+    refuse_elsewhere()
     if read("status", "--porcelain", "--untracked-files=no"):
         raise UserError(f"there are changes that are not committed: commit them, since {why}")
 

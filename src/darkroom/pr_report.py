@@ -44,9 +44,10 @@ def uncommitted() -> str:
 def diff(command: str, base: revision.Revision) -> str:
     """`dvc metrics diff` or `dvc params diff` against `base`, as Markdown."""
     try:
-        return dvc.read(command, "diff", "--md", str(base.commit)).strip() or "None differs."
+        table = dvc.read(command, "diff", "--md", str(base.commit)).strip()
     except subprocess.CalledProcessError:
         return f"`dvc {command} diff {base.name}` failed; see the log."
+    return table if len(table.splitlines()) > 2 else "None differs."  # the first two are the table's head
 
 
 def folded(title: str, text: str) -> str:

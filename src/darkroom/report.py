@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
+from markdown_it import MarkdownIt
 from PIL import Image
 from rich.console import Console
 from rich.markdown import Markdown as RichMarkdown
@@ -30,18 +31,11 @@ PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{{ own.base }} to {{ own.head }}</title>
 <style>
   body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem }
-  table { border-collapse: collapse } td, th { border: 1px solid #bbb; padding: .2rem .6rem; text-align: left }
+  table { border-collapse: collapse; margin: 1rem 0 } td, th { border: 1px solid #bbb; padding: .2rem .6rem }
   .flips { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: 0; width: 11rem }
   figcaption { font-size: .8rem; overflow-wrap: anywhere } .right { color: #0072b2 } .wrong { color: #b34700 }
 </style>
-<pre style="white-space: pre-wrap">{{ opening }}</pre>
-<table><tr>{% for name in ("model", "figure", "base", "head", "difference (95 %)", "McNemar's p", "verdict") -%}
-<th>{{ name }}</th>{% endfor %}</tr>
-{% for line in own.headlines %}<tr>{% for cell in cells(line) %}<td>{{ cell | replace("**", "") }}</td>{% endfor %}</tr>
-{% endfor %}</table>
-{% if own.params %}<h2>Params</h2><table><tr><th>param</th><th>base</th><th>head</th></tr>
-{% for key, (old, new) in own.params.items() %}<tr><td>{{ key }}</td><td>{{ old }}</td><td>{{ new }}</td></tr>{% endfor %}
-</table>{% endif %}
+{{ text | safe }}
 <h2>Images whose verdict changed ({{ own.flips | length }}{% if shown | length < own.flips | length -%}
 , the first {{ shown | length }} of them{% endif %})</h2>
 <div class="flips">{% for flip, image in shown %}<figure><img src="{{ image }}" alt="">
@@ -52,9 +46,9 @@ it is {{ flip.actual }}<br>{{ flip.base }} &rarr; {{ flip.head }}</figcaption></
 """
 
 
-def markdown(own: Comparison) -> str:
-    """The whole comparison as GitHub's Markdown."""
-    blocks = [_opening(own), _headlines(own), _classes(own), _flips(own), _params(own)]
+def markdown(own: Comparison, flips: bool = True) -> str:
+    """The whole comparison as GitHub's Markdown, with or without the images whose verdict changed."""
+    blocks = [_opening(own), _headlines(own), _classes(own), _flips(own) if flips else "", _params(own)]
     if own.stages:
         blocks.append(f"Stages that had to run anew: {', '.join(own.stages)}.")
     blocks.append(data_diff.markdown(own.data, own.base, own.head).strip())
@@ -70,6 +64,10 @@ def _opening(own: Comparison) -> str:
         lines.append(
             f"The test sets differ ({base:,} and {head:,} images): what follows is on the {shared:,} images that both hold."
         )
+    if own.images["unknown"]:
+        lines.append(
+            f"{own.images['unknown']:,} more that both hold are left out, for one of the two does not know their class."
+        )
     if own.relabelled:
         lines.append(f"{own.relabelled:,} of them have another label now; the new one judges both.")
     if shared < SMALL:
@@ -83,6 +81,10 @@ def _headlines(own: Comparison) -> str:
         "|---|---|---:|---:|---:|---:|---|",
     ]
     lines += ["| " + " | ".join(_cells(line)) + " |" for line in own.headlines]
+    lines += [
+        "",
+        "Each verdict is a test of its own at 5 %, so that a single one may be chance; `--fail-on worse` allows for that.",
+    ]
     return "\n".join(lines)
 
 
@@ -90,10 +92,10 @@ def _cells(line: Headline) -> Iterator[str]:
     found = line.difference
     yield MODELS[line.model]
     yield TITLES[line.figure]
-    yield f"{found.base:.3f}"
-    yield f"{found.head:.3f}"
+    yield "" if math.isnan(found.base) else f"{found.base:.3f}"
+    yield "" if math.isnan(found.head) else f"{found.head:.3f}"
     interval = "" if math.isnan(found.low) else f" ({found.low:+.3f} to {found.high:+.3f})"
-    yield f"{found.head - found.base:+.3f}{interval}"
+    yield "not defined" if math.isnan(found.head - found.base) else f"{found.head - found.base:+.3f}{interval}"
     yield "" if line.p is None else f"{line.p:.2g}"
     yield f"**{line.word}**" if line.word in ("better", "worse") else line.word or ""
 
@@ -133,7 +135,7 @@ def _params(own: Comparison) -> str:
     if not own.params:
         return "No param changed."
     lines = ["| param | base | head |", "|---|---|---|"]
-    lines += [f"| {key} | {_or_none(old)} | {_or_none(new)} |" for key, (old, new) in own.params.items()]
+    lines += [f"| {cell(key)} | {_or_none(old)} | {_or_none(new)} |" for key, (old, new) in own.params.items()]
     return "\n".join(lines)
 
 
@@ -160,13 +162,13 @@ def _without_nan(value: Any) -> Any:
 
 
 def write_html(own: Comparison, head: Revision, path: Path) -> None:
-    """A page that stands alone: the Markdown's content as text, and every image whose verdict changed, up to a hundred."""
+    """A page that stands alone: what the Markdown says, and the images whose verdict changed, up to a hundred."""
     rows = {revision.place(row): row for row in head.manifest if row.split == "test"}
     shown = [(flip, _data_uri(thumbnails.fetch(rows[flip.path], head.commit))) for flip in own.flips[:PICTURED]]
-    page = Environment(autoescape=True).from_string(PAGE)
-    text = page.render(own=own, shown=shown, models=MODELS, titles=TITLES, cells=_cells, opening=_opening(own))
+    text = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown(own, flips=False))
+    page = Environment(autoescape=True).from_string(PAGE).render(own=own, text=text, shown=shown, models=MODELS)
     try:
-        files.write_bytes(path, text.encode("utf-8", "replace"))
+        files.write_bytes(path, page.encode("utf-8", "replace"))
     except (OSError, ValueError) as error:
         raise UserError(
             f"--html {path}: it cannot be written ({error}): name a file in a folder that you may write to"

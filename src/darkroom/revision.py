@@ -1,8 +1,10 @@
 """What a Git revision, an experiment or the work tree says of its own results. All of it is in Git: no cache is needed."""
 
 import csv
+import hashlib
 import io
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from darkroom.errors import UserError
 from darkroom.summary import MODELS
 
 PREDICTIONS = "plots/predictions.csv"
+RAW = "data/raw"
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,8 @@ def load(name: str | None) -> Revision:
     Raises:
         UserError: There is no such revision, or it lacks results, or its files do not fit each other.
     """
+    git.refuse_elsewhere()
     shown = name or "the work tree"
-    if not Path("dvc.yaml").exists():
-        raise UserError("there is no dvc.yaml here: run from the project's top folder")
     commit = None if name is None else git.commit(name)
     texts = {path: _text(commit, path, name) for path in (str(params.PARAMS), "dvc.lock", PREDICTIONS)}
     manifest = read_manifest(commit)
@@ -76,19 +78,23 @@ def load(name: str | None) -> Revision:
         if not (isinstance(bins, int) and bins > 1 and isinstance(merge, str | None)):
             raise ValueError("evaluate.bins or evaluate.merge is out of range")
         params.pattern(merge)
-        stale = _stale(tree, lock)
+        stale = _param_of_another_run(tree, lock)
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"params.yaml or dvc.lock of {shown} is damaged ({reason}): get back the version that fits"
         ) from None
-    if stale:
-        raise UserError(f"the results of {shown} are not those of its {stale}: run `dvc repro` there, and commit it")
-    return Revision(shown, commit, manifest, tree, lock, _predictions(texts[PREDICTIONS], manifest, shown))
+    predictions = _predictions(texts[PREDICTIONS], manifest, shown)
+    if stale := stale or _file_of_another_run(lock, lambda path: git.show(commit, path) if commit else _read(path)):
+        there = (
+            "" if commit is None else " there (for an experiment, `dvc exp apply` it first), and commit what it changes"
+        )
+        raise UserError(f"the results of {shown} are not those of its {stale}: run `dvc repro`{there}")
+    return Revision(shown, commit, manifest, tree, lock, predictions)
 
 
-def _stale(tree: dict[str, Any], lock: dict[str, Any]) -> str:
-    """What of its params or models the results of a revision do not know, by dvc.lock; nothing where they are of one run."""
+def _param_of_another_run(tree: dict[str, Any], lock: dict[str, Any]) -> str:
+    """A param, or a model, of a revision that its results do not know, by dvc.lock; nothing where they are of one run."""
     made = {out["path"]: out["md5"] for stage in lock.values() for out in stage.get("outs", [])}
     for stage in lock.values():
         for path, used in stage.get("params", {}).get(str(params.PARAMS), {}).items():
@@ -100,6 +106,24 @@ def _stale(tree: dict[str, Any], lock: dict[str, Any]) -> str:
     return ""
 
 
+def _file_of_another_run(lock: dict[str, Any], content: Callable[[str], bytes | None]) -> str:
+    """The first file whose `content` is not what dvc.lock vouches for; nothing where all are. Folders are not looked into."""
+    files = {
+        file["path"]: file["md5"]
+        for stage in lock.values()
+        for kind in ("deps", "outs")
+        for file in stage.get(kind, [])
+    }
+    raw = content(f"{RAW}.dvc")
+    if raw and files.get(RAW) != params.parse(raw.decode())["outs"][0]["md5"]:
+        return RAW
+    for path, md5 in files.items():
+        data = None if md5.endswith(".dir") else content(path)
+        if data is not None and hashlib.md5(data).hexdigest() != md5:
+            return str(path)
+    return ""
+
+
 def default_base() -> str:
     """Where the current branch left the main branch.
 
@@ -108,7 +132,7 @@ def default_base() -> str:
     """
     for main in ("main", "master", "origin/main", "origin/master"):
         try:
-            return git.read("merge-base", "HEAD", main)
+            return git.read("rev-parse", "--short=12", git.read("merge-base", "HEAD", main))
         except UserError:
             continue
     raise UserError(

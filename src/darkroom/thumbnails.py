@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from darkroom import figures
+from darkroom import figures, git
 from darkroom.data_diff import Change, Row
 from darkroom.images import open_rgb
 
@@ -30,7 +30,7 @@ def fetch(row: Row | None, revision: str | None) -> Image.Image:
     try:
         if revision is None:
             return open_rgb(place)
-        return open_rgb(io.BytesIO(_files(revision).read_bytes(place)))
+        return open_rgb(io.BytesIO(_files(revision).read_bytes(git.read("rev-parse", "--show-prefix") + place)))
     except Exception:  # DVC has many ways to say that its cache lacks a file
         return MISSING
 
@@ -40,7 +40,7 @@ def _files(revision: str) -> Any:
     """DVC's view of a revision. To open it takes a third of a second, to read an image from it hardly any."""
     from dvc.api import DVCFileSystem  # slow to load, and seldom needed
 
-    return DVCFileSystem(rev=revision)
+    return DVCFileSystem(rev=revision, subrepos=True)  # its top is Git's, which need not be the project's
 
 
 def caption(change: Change) -> str:
