@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, clone_of, run, set_params_as_if_built, surroundings, wait_until_none
-from darkroom import seeds
+from conftest import ROOT, clone_of, run, surroundings, vouch, wait_until_none
+from darkroom import seeds, tune
 
 
 @pytest.fixture
@@ -73,9 +73,10 @@ def test_the_search_goes_on_after_it_was_killed(project: Path) -> None:
     wait_until_none(lambda: [path for path in Path("/proc").glob("[0-9]*/cwd") if is_under(path, project)])
     printed = run(*search, "3", cwd=project)
     assert "trial 1" not in printed  # the killed one is told as failed, and its params are tried under another number
+    assert "| 0, as they are |" in printed
     assert "Only val was looked at." in printed
-    best = printed[printed.index("dvc exp apply ") :].split("`")[0].split()[-1]
-    run("dvc", "exp", "apply", best, cwd=project)
+    assert "None is better than the params as they are." in printed or "dvc exp apply tune-tried-" in printed
+    run("dvc", "exp", "apply", "tune-tried-2", cwd=project)
     assert (project / ".darkroom/tune/tried.png").stat().st_size > 10_000
     changed = run("git", "diff", "--name-only", cwd=project)
     assert "metrics/train_scratch.json" in changed
@@ -85,6 +86,26 @@ def test_the_search_goes_on_after_it_was_killed(project: Path) -> None:
     run("git", "checkout", "-q", ".", cwd=project)
     (project / "tune.yaml").write_text(SPACE.replace("0.3", "0.4"))
     assert "was begun with other search space" in run(*search, "1", cwd=project, code=2)
+
+
+def test_the_stages_own_reason_is_told() -> None:
+    """DVC has the last word, but knows no more than the exit code."""
+    stage, last = (
+        "darkroom train_scratch: the training diverged in epoch 2",
+        "ERROR: failed to reproduce 'train_scratch'",
+    )
+    assert tune.why([f"{stage}\n", "\n", f"{last}\n", "hints\n"]) == stage
+    assert tune.why([f"{last}\n", "hints\n"]) == last
+
+
+@pytest.mark.parametrize("storage", ["nowhere", "sqlite:////no folder/x.db", "mysql://example.org/x"])
+def test_storages_that_are_refused(storage: str, project: Path) -> None:
+    (project / "tune.yaml").write_text(SPACE)
+    run("git", "add", "-A", cwd=project)
+    run("git", "commit", "-q", "-m", "A space", cwd=project)
+    printed = run("darkroom", "tune", "--storage", storage, cwd=project, code=2)
+    assert f"--storage {storage} cannot hold the study (" in printed
+    assert len(printed.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -109,7 +130,15 @@ def test_the_search_goes_on_after_it_was_killed(project: Path) -> None:
         ),
         (
             "stage: train_scratch\nparams: {train_scratch.batch_size: {low: 1.5, high: 4}}",
-            "params.train_scratch.batch_size is a whole number",
+            "params.train_scratch.batch_size cannot be 1.5 (Input should be a valid integer",
+        ),
+        (
+            "stage: train_scratch\nparams: {train_scratch.dropout: {choices: [0.1, 1.5]}}",
+            "params.train_scratch.dropout cannot be 1.5 (Input should be less than 1)",
+        ),
+        (
+            "stage: train_scratch\nparams: {train_scratch.schedule: {choices: [2024-01-01]}}",
+            "params.train_scratch.schedule.choices.0",
         ),
         ("- a", "mend it"),
         (": :", "not valid YAML"),
@@ -146,23 +175,27 @@ def test_the_report_of_a_pull_request(rebuilt: Path, tmp_path: Path) -> None:
     """Between two branches of a repository, on a clone without DVC's cache."""
     clone = clone_of(rebuilt, tmp_path / "a clone")
     run("git", "switch", "-q", "-c", "idea", cwd=clone)
-    set_params_as_if_built(clone, {"evaluate": {"bins": 5}})
     metrics = clone / "metrics/evaluate.json"
     metrics.write_text(metrics.read_text().replace('"count": ', '"count": 1'))
+    vouch(clone, {"evaluate": {"bins": 5}})
     run("git", "commit", "-q", "-am", "Fewer bins", cwd=clone)
     run("darkroom", "pr-report", "main", "--pictures", "https://example.org/", cwd=clone)
     text = (clone / "report/report.md").read_text()
     for part in (
         "Both were tested on the same",
-        "| evaluate.bins | `15` | `5` |",
+        "| `evaluate.bins` | `15` | `5` |",
         "![tsne](https://example.org/plots/tsne.png)",
     ):
         assert part in text
     assert re.search(r"\| metrics/evaluate\.json +\| count +\|", text)
     assert "are those that the branch has committed" in text
     (clone / "plots/roc.csv").write_text("changed")
+    vouch(clone)
     run("darkroom", "pr-report", "main", cwd=clone)
-    assert "not those that the branch has committed** (`plots/roc.csv`)" in (clone / "report/report.md").read_text()
+    assert (
+        "not those that the branch has committed** (`dvc.lock`, `plots/roc.csv`)"
+        in (clone / "report/report.md").read_text()
+    )
 
 
 def test_workflows_are_sound() -> None:

@@ -1,6 +1,7 @@
 """DVC as a command, from the environment that this Python runs in."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -55,8 +56,14 @@ def start(*arguments: str) -> subprocess.Popen[str]:
         text=True,
         encoding="utf-8",
         start_new_session=True,
-        preexec_fn=end_with_parent,
+        preexec_fn=_before,
     )
+
+
+def _before() -> None:
+    """A shell has its background jobs ignore interrupts, which is inherited; by one a trial is stopped."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with_parent()
 
 
 def _command(arguments: tuple[str, ...]) -> list[str]:

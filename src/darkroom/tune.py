@@ -1,12 +1,14 @@
 """A search for better params: Optuna proposes, DVC runs and keeps each trial as an experiment, val alone judges."""
 
+import functools
+import importlib
 import json
 import os
 import re
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,8 +21,11 @@ from darkroom.errors import UserError
 try:
     import optuna
     from optuna.storages.journal import JournalFileBackend
+    from sqlalchemy.exc import SQLAlchemyError
 except ImportError:
     raise UserError("the search needs Optuna: `pip install -r requirements/tune.txt`") from None
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # what it does, our own lines say
 
 FOLDER = Path(".darkroom/tune")
 EPOCH = re.compile(r"^epoch +(\d+)/\d+ .* val loss ([\d.]+)")  # as `training.describe` writes it
@@ -36,7 +41,7 @@ class Dimension(params.Section):
     low: float | int | None = None
     high: float | int | None = None
     log: bool = False
-    choices: list[Any] | None = None
+    choices: list[bool | int | float | str | None] | None = None
 
 
 class Space(params.Section):
@@ -64,6 +69,8 @@ def run(path: Path, name: str, trials: int, storage: str | None) -> str:
     git.refuse_changes("trials are compared for one commit")
     study = open_study(name, space, storage)
     recover(study)
+    if defaults := as_they_are(space):
+        study.enqueue_trial(defaults, skip_if_exists=True)  # what the others have to beat
     for _ in range(trials):
         trial = study.ask()
         trial.set_user_attr("process", f"{socket.gethostname()} {os.getpid()}")
@@ -71,22 +78,22 @@ def run(path: Path, name: str, trials: int, storage: str | None) -> str:
         loss = attempt(trial, space.stage, experiment(name, trial.number), changes)
         state = optuna.trial.TrialState.PRUNED if loss is None else optuna.trial.TrialState.COMPLETE
         study.tell(trial, loss, state)
-        said = "pruned" if loss is None else f"val loss {loss:.4f}"
+        said = "pruned" if loss is None else f"val loss {loss:.4g}"
         print(
             f"trial {trial.number}: {said}; {' '.join(f'{key}={value}' for key, value in changes.items())}", flush=True
         )
     if len(complete(study)) > 1:
         draw(study, name)
-    return table(study, name)
+    return table(study, name, defaults)
 
 
 def read_space(path: Path) -> Space:
     """The search space in a YAML file.
 
     Raises:
-        UserError: It is missing or is not one, or names no param.
+        UserError: It is missing or is not one, or names no param, or values that the param cannot have.
     """
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"there is no {path}: write one, `git show HEAD:tune.yaml` has one to copy")
     try:
         space = Space.model_validate(params.read(path))
@@ -107,9 +114,34 @@ def read_space(path: Path) -> Space:
             raise UserError(
                 f"{path}: params.{key}: only params of {space.stage} can be searched: the others change val itself"
             )
-        if ranged and isinstance(now, int) and not (isinstance(low, int) and isinstance(high, int)):
-            raise UserError(f"{path}: params.{key} is a whole number, and so must be its `low` and `high`")
-    return space
+    return space.model_copy(
+        update={"params": {key: checked(path, space.stage, key, own) for key, own in space.params.items()}}
+    )
+
+
+def checked(path: Path, stage: str, key: str, dimension: Dimension) -> Dimension:
+    """`dimension`, its bounds of the type of its param, once the stage takes each of its choices, or both its bounds.
+
+    Raises:
+        UserError: It does not.
+    """
+    section: type[params.Section] = importlib.import_module(f"darkroom.{stage}").Params
+    tree = params.load(stage, section).model_dump()
+    *above, last = key.split(".")[1:]
+    place = functools.reduce(dict.__getitem__, above, tree)
+    values = dimension.choices or [dimension.low, dimension.high]
+    for value in values:
+        place[last] = value
+        try:
+            taken = section.model_validate(tree).model_dump()
+        except ValidationError as error:
+            detail = error.errors()[0]["msg"]
+            raise UserError(f"{path}: params.{key} cannot be {value!r} ({detail}): mend it") from None
+    if dimension.choices:
+        return dimension
+    kind = type(functools.reduce(dict.__getitem__, above, taken)[last])
+    low, high = map(kind, values)
+    return dimension.model_copy(update={"low": low, "high": high})
 
 
 def open_study(name: str, space: Space, storage: str | None) -> optuna.Study:
@@ -119,15 +151,22 @@ def open_study(name: str, space: Space, storage: str | None) -> optuna.Study:
         UserError: It is of another space or commit.
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
-    backend = JournalFileBackend(str(FOLDER / f"{name}.log"))
-    study = optuna.create_study(
-        study_name=name,
-        storage=storage or optuna.storages.JournalStorage(backend),
-        sampler=optuna.samplers.TPESampler(seed=None, constant_liar=True),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3),
-        direction="minimize",
-        load_if_exists=True,
-    )
+    epochs = params.value_at(params.read(params.PARAMS), f"{space.stage}.epochs")
+    log = FOLDER / f"{name}.log"
+    try:
+        study = optuna.create_study(
+            study_name=name,
+            storage=storage or optuna.storages.JournalStorage(JournalFileBackend(str(log))),
+            sampler=optuna.samplers.TPESampler(seed=None, constant_liar=True),
+            # A curve leaps about while the rate is high: only what stays among the worst quarter is hopeless.
+            pruner=optuna.pruners.PercentilePruner(75.0, n_startup_trials=4, n_warmup_steps=epochs // 3),
+            direction="minimize",
+            load_if_exists=True,
+        )
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, OSError, ValueError) as error:
+        place, way_out = (f"--storage {storage}", "name a database") if storage else (str(log), "move it away")
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{place} cannot hold the study ({reason}): {way_out}") from None
     own = {
         "search space": space.model_dump_json(),
         "params, data or code": git.read("rev-parse", *(f"HEAD:./{path}" for path in INPUTS)),
@@ -139,12 +178,26 @@ def open_study(name: str, space: Space, storage: str | None) -> optuna.Study:
     return study
 
 
+def as_they_are(space: Space) -> dict[str, Any]:
+    """The searched params as params.yaml has them; none where one of them lies outside the space."""
+    tree = params.read(params.PARAMS)
+    now = {key: params.value_at(tree, key) for key in space.params}
+    return now if all(holds(space.params[key], value) for key, value in now.items()) else {}
+
+
+def holds(dimension: Dimension, value: Any) -> bool:
+    """Whether `value` is one of the choices, or within the range."""
+    if dimension.choices:
+        return value in dimension.choices
+    return dimension.low is not None and dimension.high is not None and dimension.low <= value <= dimension.high
+
+
 def recover(study: optuna.Study) -> None:
     """Have the trials tried again whose process, on this machine, is gone: they were killed."""
     for trial in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
         host, _, process = str(trial.user_attrs.get("process", "")).rpartition(" ")
         if host == socket.gethostname() and not is_alive(int(process)):
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)  # by another worker
             study.enqueue_trial(trial.params)
 
 
@@ -193,8 +246,7 @@ def attempt(trial: optuna.Trial, stage: str, name: str, changes: Mapping[str, An
         finally:
             stop(process)
     if process.returncode:
-        said = [line.strip() for line in lines if line.strip()] or ["no reason given"]
-        reason = next((line for line in reversed(said) if line.startswith(("darkroom ", "ERROR: "))), said[-1])
+        reason = why(lines)
         if DIVERGED in reason:
             return None
         trial.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
@@ -203,6 +255,13 @@ def attempt(trial: optuna.Trial, stage: str, name: str, changes: Mapping[str, An
         )
     own = git.experiments(name)[git.commit("HEAD")]
     return float(json.loads(git.show(own, f"metrics/{stage}.json") or b"{}")["val_loss"])
+
+
+def why(lines: Sequence[str]) -> str:
+    """The reason that a failed run gives in `lines`: the stage's own sentence, or else DVC's, or else the last thing said."""
+    said = [line.strip() for line in lines if line.strip()] or ["no reason given"]
+    first = (line for start in ("darkroom ", "ERROR: ") for line in reversed(said) if line.startswith(start))
+    return next(first, said[-1])
 
 
 def stop(process: subprocess.Popen[str]) -> None:
@@ -226,8 +285,8 @@ def complete(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return sorted(found, key=lambda trial: (trial.value, trial.number))
 
 
-def table(study: optuna.Study, name: str) -> str:
-    """Markdown: the trials, the best first, and how to take the best one."""
+def table(study: optuna.Study, name: str, defaults: Mapping[str, Any]) -> str:
+    """Markdown: the trials, the best first, which of them has the `defaults`, and how to take the best one."""
     done = complete(study)
     keys = sorted({key for trial in done for key in trial.params})
     lines = [f"| trial | val loss | {' | '.join(keys)} |", "|---|---:|" + "---:|" * len(keys)]
@@ -235,10 +294,13 @@ def table(study: optuna.Study, name: str) -> str:
         shown = (
             f"{value:.3g}" if isinstance(value, float) else str(value) for value in (trial.params[key] for key in keys)
         )
-        lines.append(f"| {trial.number} | {trial.value:.4f} | {' | '.join(shown)} |")
+        number = f"{trial.number}, as they are" if trial.params == defaults else str(trial.number)
+        lines.append(f"| {number} | {trial.value:.4g} | {' | '.join(shown)} |")
     stopped = len(study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.PRUNED]))
     lines += ["", f"{len(done)} trials ran to their end, {stopped} were stopped early. Only val was looked at."]
-    if done:
+    if done and done[0].params == defaults:
+        lines += ["", "None is better than the params as they are."]
+    elif done:
         lines += ["", f"Take the best one: `dvc exp apply {experiment(name, done[0].number)}`, then `dvc repro`."]
     return "\n".join(lines) + "\n"
 
