@@ -32,6 +32,16 @@ def alone(name: str) -> Iterator[None]:
         ) from None
 
 
+def peak_memory() -> float:
+    """The most memory that this process, or one that it started and that has ended, has held at a time, in MiB."""
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return float("nan")
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / unit
+
+
 def end_with_parent(parent: int | None = None) -> None:
     """Ask Linux to end this process when the one that started it ends, even by SIGKILL. Elsewhere nothing is changed.
 

@@ -3,6 +3,7 @@
 import errno
 import importlib
 import sys
+import time
 from pathlib import Path
 
 from darkroom import determinism, environment, params, process
@@ -23,12 +24,13 @@ WAYS_OUT = {
         (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room and run `dvc repro`, which loses no finished epoch"
     ),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "let yourself read and write there"),
-    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR), "move away what is in the way"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP), "move away what is in the way"),
 }
 
 
 def run(name: str) -> int:
     """Run the stage `name` in the current folder and return its exit code: 0, or 2 for a mistake of the user's."""
+    started = time.monotonic()
     try:
         with process.alone(name):
             environment.check(STAGES[name])
@@ -37,6 +39,9 @@ def run(name: str) -> int:
                 determinism.prepare(settings)
                 print(", ".join(f"{key} {value}" for key, value in _facts(settings).items()), flush=True)
             importlib.import_module(f"darkroom.{name}").main()
+        print(
+            f"{name} took {time.monotonic() - started:.1f} s and at most {process.peak_memory():,.0f} MiB", flush=True
+        )
     except UserError as error:
         print(f"darkroom {name}: {error}", file=sys.stderr)
         return 2
