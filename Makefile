@@ -34,13 +34,13 @@ verify: setup
 pr-report: setup
 	@$(BIN)/darkroom pr-report $(BASE) $(if $(PICTURES),--pictures "$(PICTURES)")
 
-# Ratios against fastai, plain PyTorch and the bare training step. QUICK=1 takes 5 minutes. The peer lives in an environment of
-# its own that sees this one's packages.
+# Ratios against fastai, plain PyTorch and the bare training step. QUICK=1 takes 5 minutes after `make`, and writes nothing. The
+# peer lives in an environment of its own that sees this one's packages.
 bench: all .venv-bench/ready
 	@$(BIN)/python benchmarks/throughput.py --peers .venv-bench/bin/python $(if $(QUICK),--rounds 1)
 	@$(if $(QUICK),,$(BIN)/python benchmarks/time_to_accuracy.py --peers .venv-bench/bin/python)
 	@$(if $(QUICK),,$(BIN)/python benchmarks/stages.py)
-	@$(BIN)/python benchmarks/overhead.py
+	@$(BIN)/python benchmarks/overhead.py $(if $(QUICK),--rounds 1)
 
 .venv-bench/ready: requirements/bench.txt .venv/ready
 	@$(PYTHON) -m venv .venv-bench

@@ -36,7 +36,8 @@ def main() -> None:
             subprocess.run(command, cwd=single, check=True)
         text = "\n".join(table({"this project": ROOT, "a project of one stage": single}, options.rounds)) + "\n"
     print(text)
-    files.write_bytes(ROOT / "benchmarks/results/overhead.md", text.encode())
+    if options.rounds > 1:
+        files.write_bytes(ROOT / "benchmarks/results/overhead.md", text.encode())
 
 
 def table(projects: dict[str, Path], rounds: int) -> Iterator[str]:
@@ -53,7 +54,7 @@ def table(projects: dict[str, Path], rounds: int) -> Iterator[str]:
     yield f"\n`darkroom --help`: {statistics.median(helps):.2f} s ({helps[0]:.2f}-{helps[-1]:.2f})."
     yield (
         f"\nn = {rounds}. {environment.cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"dvc {version('dvc')}. `python benchmarks/overhead.py`"
+        f"dvc {version('dvc')}. `python benchmarks/overhead.py --rounds {rounds}`"
     )
 
 

@@ -75,20 +75,23 @@ def multiply(raw: Path, times: int) -> None:
 
 
 def table(found: dict[int, dict[str, tuple[float, float]]], resolution: int, epochs: int) -> list[str]:
-    """Markdown: a row a stage; the exponent is of the least-squares line through the logarithms."""
+    """Markdown: a row a stage; the exponent is that between the two largest sizes, where the start of a process counts least."""
     sizes = list(found)
     header = " | ".join(f"{times} x" for times in sizes)
-    lines = [f"| stage | {header} | exponent | peak MiB: {header} |", "|---|" + "---:|" * (2 * len(sizes) + 1)]
+    lines = [
+        f"| stage | {header} | exponent at the end | peak MiB: {header} |",
+        "|---|" + "---:|" * (2 * len(sizes) + 1),
+    ]
     for name in stage.STAGES:
         seconds, peaks = zip(*(found[times][name] for times in sizes), strict=True)
-        exponent = f"{np.polyfit(np.log(sizes), np.log(seconds), 1)[0]:.2f}" if len(sizes) > 1 else ""
+        exponent = f"{np.diff(np.log(seconds))[-1] / np.diff(np.log(sizes))[-1]:.2f}" if len(sizes) > 1 else ""
         cells = [*(f"{value:.1f} s" for value in seconds), exponent, *(f"{peak:.0f}" for peak in peaks)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     sample = params.read(ROOT / "params.yaml")["tsne"]["max_images"]
     lines.append(
         f"\nThe demo's 2,624 images once, and so often; {resolution} px, {epochs} epoch each, n = 1. tsne draws a sample of "
         f"{sample:,} from more. {environment.cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}. "
-        "`python benchmarks/stages.py`"
+        f"`python benchmarks/stages.py --times {' '.join(map(str, sizes))} --resolution {resolution} --epochs {epochs}`"
     )
     return lines
 

@@ -2,7 +2,7 @@
 
     python ceiling.py FOLDER MODEL MODE
 
-In the surroundings of `ours` (threads, kernels, freed memory kept), which make it faster. Prints images a second.
+In the surroundings of `ours`: threads, the kernels of MODE, freed memory kept. Prints images a second.
 """
 
 import sys

@@ -18,6 +18,11 @@ def network(name: str, classes: int) -> Any:
     return models.Classifier(backbone, torch.nn.Linear(features, classes))
 
 
+def either_flip(images: torch.Tensor) -> torch.Tensor:
+    """Of the eight turns of a square that fastai numbers, those without a quarter turn: as our recipe mirrors."""
+    return torch.tensor([0, 1, 2, 4])[torch.randint(4, (len(images),))]
+
+
 def merged_accuracy(probabilities: np.ndarray, labels: np.ndarray, classes: list[str]) -> float:
     """Share of images whose state (the last word of the class) is the predicted class's."""
     states = np.array([label.rsplit("-", 1)[-1] for label in classes])

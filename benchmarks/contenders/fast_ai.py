@@ -8,12 +8,13 @@ Prints images a second of training batches, without validation.
 import sys
 import time
 
-from common import BATCH, IMAGES, RESOLUTION, WARM_UP, network
+import torch
+from common import BATCH, IMAGES, RESOLUTION, WARM_UP, either_flip, network
 from fastai.vision.all import (
     Callback,
     CancelFitException,
     CrossEntropyLossFlat,
-    Flip,
+    Dihedral,
     ImageDataLoaders,
     Learner,
     Normalize,
@@ -22,6 +23,7 @@ from fastai.vision.all import (
 )
 
 FOLDER, MODEL = sys.argv[1:3]
+torch.set_num_threads(2)
 
 
 class Clock(Callback):  # type: ignore[misc]
@@ -43,7 +45,7 @@ loaders = ImageDataLoaders.from_folder(
     bs=BATCH,
     num_workers=2,
     item_tfms=Resize(RESOLUTION, method=ResizeMethod.Squish),
-    batch_tfms=[Flip(), Normalize.from_stats([0.5] * 3, [0.5] * 3)],
+    batch_tfms=[Dihedral(draw=either_flip), Normalize.from_stats([0.5] * 3, [0.5] * 3)],
 )
 learner = Learner(loaders, network(MODEL, len(loaders.vocab)), loss_func=CrossEntropyLossFlat())
 with learner.no_bar(), learner.no_logging():

@@ -15,7 +15,7 @@ import json  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import torch  # noqa: E402
-from common import BATCH, merged_accuracy  # noqa: E402
+from common import BATCH, either_flip, merged_accuracy  # noqa: E402
 from fastai.vision.all import (  # noqa: E402
     Callback,
     CrossEntropyLossFlat,
@@ -35,11 +35,6 @@ SEED, EPOCHS, LR, SPREAD = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]
 RESOLUTION, FLIPS, SIDE = int(sys.argv[5]), sys.argv[6] == "1", (*sys.argv[7:], "test")[0]
 set_seed(SEED)
 MIRRORS: list[list[int]] = [[], [2], [3], [2, 3]] if FLIPS else [[]]
-
-
-def either_flip(images: torch.Tensor) -> torch.Tensor:
-    """Of the eight turns of a square that fastai numbers, those without a quarter turn: as our recipe mirrors."""
-    return torch.tensor([0, 1, 2, 4])[torch.randint(4, (len(images),))]
 
 
 def backbone() -> tuple[torch.nn.Module, int]:

@@ -1,8 +1,9 @@
-"""One epoch of Darkroom's training, as the stages run it.
+"""One epoch of Darkroom's loop over a whole network: nothing is frozen, and AdamW trains both networks, as it does elsewhere.
 
     python ours.py FOLDER MODEL MODE MEMORY
 
-MEMORY is images.memory in MiB. Prints images a second.
+The running average of the weights is part of it, where the stage has one. MEMORY is images.memory in MiB. Prints images a
+second.
 """
 
 import sys
@@ -18,6 +19,7 @@ determinism.prepare(RUN)
 
 import torch  # noqa: E402
 from common import BATCH, IMAGES, RESOLUTION, WARM_UP, network  # noqa: E402
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn  # noqa: E402
 
 from darkroom import params, training  # noqa: E402
 from darkroom.checkpoint import About  # noqa: E402
@@ -27,18 +29,21 @@ every = list_images(FOLDER)
 train = load_folder(FOLDER, RESOLUTION, int(MEMORY), paths=every[:: max(1, len(every) // IMAGES)][:IMAGES])
 model = network(MODEL, len(train.classes)).to(memory_format=torch.channels_last)
 section = params.read(Path("params.yaml"))["train_finetune" if MODEL == "lite0" else "train_scratch"]
-own = {key: section[key] for key in training.Recipe.model_fields} | {"batch_size": BATCH, "average": 0.0}
+own = {key: section[key] for key in training.Recipe.model_fields} | {"batch_size": BATCH}
 recipe = training.Recipe.model_validate(own)
 about = About(MODEL, {}, train.classes, RESOLUTION, [], [0.5] * 3, [0.5] * 3)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+averaged = None
+if recipe.average:
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
 training.set_training(model, fixed_statistics=False)
 
 
 def epoch(data: Folder, number: int) -> None:
     """As `training.fit` has it."""
     source = training.pixels(data, recipe.augment, about, RUN)
-    training.train_epoch(model, None, optimizer, schedule, source, recipe, RUN, number)
+    training.train_epoch(model, averaged, optimizer, schedule, source, recipe, RUN, number)
 
 
 few = slice(0, WARM_UP * BATCH)

@@ -14,6 +14,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 FOLDER, MODEL = sys.argv[1:3]
+torch.set_num_threads(2)
 transform = v2.Compose(
     [
         v2.Resize((RESOLUTION, RESOLUTION)),
