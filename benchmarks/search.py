@@ -28,7 +28,7 @@ from growth import ROOT, measure
 from scipy import stats
 from sklearn.metrics import log_loss
 
-from darkroom import checkpoint, environment, evaluate, files, metrics, params, tune
+from darkroom import checkpoint, environment, evaluate, files, metrics, params, search_space, tune
 from darkroom.images import load_folder
 
 CHANGES: dict[str, dict[str, dict[str, object]]] = {
@@ -61,7 +61,7 @@ def main() -> None:
     if not options.project.exists():
         prepare(options.project, options.data)
     os.chdir(options.project)
-    space = tune.read_space(Path("tune.yaml"))
+    space = search_space.read(Path("tune.yaml"))
     search(options.name, options.trials - len(tune.open_study(options.name, space, None).trials))
     study = tune.open_study(options.name, space, None)
     best, states = tune.complete(study)[0], [trial.state.name for trial in study.trials]

@@ -215,11 +215,11 @@ def table(name: str) -> Iterator[str]:
     for who, own in runs.items():
         until = sorted(one.until(target) for one in own)  # "inf" in the table: never
         whole, last = statistics.median(one.seconds[-1] for one in own), [one.accuracy[-1] for one in own]
-        half = stats.sem(last) * stats.t.ppf(0.975, len(last) - 1) if len(last) > 1 else math.nan
+        half = f" ± {stats.sem(last) * stats.t.ppf(0.975, len(last) - 1):.1%}" if len(last) > 1 else ""
         yield (
             f"| {who} | {len(own)} | {statistics.median(until):.0f} ({until[0]:.0f}-{until[-1]:.0f}) | "
             f"{statistics.median(one.for_good(target) for one in own):.0f} | {whole:.0f} | "
-            f"{statistics.mean(last):.1%} ± {half:.1%} |"
+            f"{statistics.mean(last):.1%}{half} |"
         )
     if "fastai" in runs:
         yield from against_fastai(runs["ours"], runs["fastai"])
