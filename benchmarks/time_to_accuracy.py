@@ -1,7 +1,7 @@
 """Seconds from a cold start to a given test accuracy: the stage train_finetune as committed, against fastai's `fine_tune`.
 
-    python benchmarks/time_to_accuracy.py [--data demo digits typefaces] [--who ours fastai] [--seeds 5]
-        [--peers .venv-bench/bin/python]
+    python benchmarks/time_to_accuracy.py [--data demo digits typefaces] [--seeds 5] [--peers .venv-bench/bin/python]
+    python benchmarks/time_to_accuracy.py --parts    # ours against ours without each of the things that are to pay
     python benchmarks/time_to_accuracy.py --choose --peers .venv-bench/bin/python   # fastai's epochs and rate, by val
 
 Both have the same backbone, weights, split, resolution, flips and batch size, and a process a run; runs take turns. The test
@@ -19,10 +19,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import datasets
 import yaml
@@ -37,7 +38,7 @@ n seeds each; means with the 95 % interval over seeds (Student's t), which does 
 demo about 2 points more. Ours begins with a head fitted to its optimum, so that its first accuracy is the same under every seed;
 the stage itself never ends there. Its accuracy in the end is the last epoch's, while the stage keeps the one that val chose. The
 targets of digits and typefaces were set after the first runs.
-`python benchmarks/time_to_accuracy.py --data NAME --who WHO --seeds n`
+`python benchmarks/time_to_accuracy.py [--parts] --data NAME --seeds n`
 """
 
 CONTENDERS, RESULTS = ROOT / "benchmarks/contenders", ROOT / "benchmarks/results"
@@ -101,32 +102,30 @@ class Run:
 
 
 def main() -> None:
-    """Print the tables, and write them to benchmarks/results/time_to_accuracy.md."""
+    """Print the tables, and write them to benchmarks/results/time_to_accuracy.md or parts.md."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--data", nargs="*", choices=TASKS, default=list(TASKS), help="none: only print")
-    parser.add_argument("--who", nargs="+", choices=[*VARIANTS, "fastai"], default=["ours", "fastai"])
+    parser.add_argument("--parts", action="store_true", help="against ours without each of its parts, not fastai")
+    parser.add_argument("--who", nargs="+", choices=[*VARIANTS, "fastai"], help="measure only these anew")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--peers", type=Path, default=Path(".venv-bench/bin/python"), help="of fastai's environment")
     parser.add_argument("--choose", action="store_true", help="only run fastai's CHOICES on the demo, and look at val")
     options = parser.parse_args()
     if options.choose:
-        choose(options.peers)
+        choose(options.peers.absolute())
         return
+    report, who = ("parts", list(VARIANTS)) if options.parts else ("time_to_accuracy", ["ours", "fastai"])
+    stored = {name: RESULTS / f"{report}_{name}.json" for name in TASKS}
     for name in options.data:
-        runs = compete(name, options.who, options.seeds, options.peers)
-        earlier = json.loads(stored(name).read_text()) if stored(name).exists() else {}
+        runs = compete(name, options.who or who, options.seeds, options.peers.absolute())
+        earlier = json.loads(stored[name].read_text()) if stored[name].exists() else {}
         now = {who: [asdict(one) for one in own] for who, own in runs.items()}
         machines = earlier.get("machines", {}) | dict.fromkeys(now, machine(options.peers))
-        files.write_json(stored(name), earlier | now | {"machines": machines})
-    text = "".join(f"{line}\n" for name in TASKS if stored(name).exists() for line in table(name))
-    text += NOTES
+        files.write_json(stored[name], earlier | now | {"machines": machines})
+    tables = [table(name, json.loads(path.read_text())) for name, path in stored.items() if path.exists()]
+    text = "".join(f"{line}\n" for lines in tables for line in lines) + NOTES
     print(text)
-    files.write_bytes(RESULTS / "time_to_accuracy.md", text.encode())
-
-
-def stored(name: str) -> Path:
-    """Where all that was measured on the data set `name` is kept."""
-    return RESULTS / f"time_to_accuracy_{name}.json"
+    files.write_bytes(RESULTS / f"{report}.md", text.encode())
 
 
 def machine(peers: Path) -> str:
@@ -203,9 +202,8 @@ def run(command: list[str], project: Path) -> Run:
     return Run([row["seconds"] for row in rows], [row["accuracy"] for row in rows])
 
 
-def table(name: str) -> Iterator[str]:
+def table(name: str, content: Mapping[str, Any]) -> Iterator[str]:
     """Markdown: how long until the target, what was reached when, and how long until other accuracies."""
-    content = json.loads(stored(name).read_text())
     runs = {who: [Run(**one) for one in content[who]] for who in [*VARIANTS, "fastai"] if who in content}
     target = TASKS[name].target
     machines = "; ".join(sorted(set(content["machines"].values())))
