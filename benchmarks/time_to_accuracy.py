@@ -1,7 +1,7 @@
 """Seconds from a cold start to a given test accuracy: the stage train_finetune as committed, against fastai's `fine_tune`.
 
     python benchmarks/time_to_accuracy.py [--data demo digits typefaces] [--seeds 5] [--peers .venv-bench/bin/python]
-    python benchmarks/time_to_accuracy.py --parts    # ours against ours without each of the things that are to pay
+    python benchmarks/time_to_accuracy.py --who "ours, nothing frozen" "ours, a random head"    # what its parts pay
     python benchmarks/time_to_accuracy.py --choose --peers .venv-bench/bin/python   # fastai's epochs and rate, by val
 
 Both have the same backbone, weights, split, resolution, flips and batch size, and a process a run; runs take turns. The test
@@ -35,10 +35,8 @@ from darkroom import environment, files
 
 NOTES = """
 n seeds each; means with the 95 % interval over seeds (Student's t), which does not hold the chance of the test images: on the
-demo about 2 points more. Ours begins with a head fitted to its optimum, so that its first accuracy is the same under every seed;
-the stage itself never ends there. Its accuracy in the end is the last epoch's, while the stage keeps the one that val chose. The
-targets of digits and typefaces were set after the first runs.
-`python benchmarks/time_to_accuracy.py [--parts] --data NAME --seeds n`
+demo about 2 points more. The accuracy in the end is the last epoch's, while the stage keeps the one that val chose. The targets of
+digits and typefaces were set after the first runs. `python benchmarks/time_to_accuracy.py --data NAME --who WHO ... --seeds n`
 """
 
 CONTENDERS, RESULTS = ROOT / "benchmarks/contenders", ROOT / "benchmarks/results"
@@ -75,12 +73,12 @@ TASKS = {
 }
 
 
-# Ours, and ours without each of the things that are to pay: what its contender is called with.
+# Ours, and ours without each of the things that are to pay, or with one that is left out: what its contender is called with.
 VARIANTS = {
     "ours": [],
     "ours, nothing frozen": ["freeze=0"],
-    "ours, weights not averaged": ["average=0"],
     "ours, a random head": ["head=random"],
+    "ours, weights averaged": ["average=0.98"],
 }
 
 
@@ -102,11 +100,12 @@ class Run:
 
 
 def main() -> None:
-    """Print the tables, and write them to benchmarks/results/time_to_accuracy.md or parts.md."""
+    """Print the tables, and write them to benchmarks/results/time_to_accuracy.md."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--data", nargs="*", choices=TASKS, default=list(TASKS), help="none: only print")
-    parser.add_argument("--parts", action="store_true", help="against ours without each of its parts, not fastai")
-    parser.add_argument("--who", nargs="+", choices=[*VARIANTS, "fastai"], help="measure only these anew")
+    parser.add_argument(
+        "--who", nargs="+", choices=[*VARIANTS, "fastai"], default=["ours", "fastai"], help="measure these anew, in turns"
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--peers", type=Path, default=Path(".venv-bench/bin/python"), help="of fastai's environment")
     parser.add_argument("--choose", action="store_true", help="only run fastai's CHOICES on the demo, and look at val")
@@ -114,18 +113,17 @@ def main() -> None:
     if options.choose:
         choose(options.peers.absolute())
         return
-    report, who = ("parts", list(VARIANTS)) if options.parts else ("time_to_accuracy", ["ours", "fastai"])
-    stored = {name: RESULTS / f"{report}_{name}.json" for name in TASKS}
+    stored = {name: RESULTS / f"time_to_accuracy_{name}.json" for name in TASKS}
     for name in options.data:
-        runs = compete(name, options.who or who, options.seeds, options.peers.absolute())
         earlier = json.loads(stored[name].read_text()) if stored[name].exists() else {}
-        now = {who: [asdict(one) for one in own] for who, own in runs.items()}
-        machines = earlier.get("machines", {}) | dict.fromkeys(now, machine(options.peers))
-        files.write_json(stored[name], earlier | now | {"machines": machines})
+        machines = earlier.get("machines", {}) | dict.fromkeys(options.who, machine(options.peers))
+        for runs in compete(name, options.who, options.seeds, options.peers.absolute()):
+            now = {who: [asdict(one) for one in own] for who, own in runs.items()}
+            files.write_json(stored[name], earlier | now | {"machines": machines})
     tables = [table(name, json.loads(path.read_text())) for name, path in stored.items() if path.exists()]
     text = "".join(f"{line}\n" for lines in tables for line in lines) + NOTES
     print(text)
-    files.write_bytes(RESULTS / f"{report}.md", text.encode())
+    files.write_bytes(RESULTS / "time_to_accuracy.md", text.encode())
 
 
 def machine(peers: Path) -> str:
@@ -135,8 +133,8 @@ def machine(peers: Path) -> str:
     return f"{environment.cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
 
 
-def compete(name: str, contenders: list[str], seeds: int, peers: Path) -> dict[str, list[Run]]:
-    """Every run of the contenders on the data set `name`, in turns."""
+def compete(name: str, contenders: list[str], seeds: int, peers: Path) -> Iterator[dict[str, list[Run]]]:
+    """The runs of the contenders on the data set `name`, in turns: all there are so far, after each seed."""
     task = TASKS[name]
     runs: dict[str, list[Run]] = {who: [] for who in contenders}
     with tempfile.TemporaryDirectory() as temporary:
@@ -153,7 +151,7 @@ def compete(name: str, contenders: list[str], seeds: int, peers: Path) -> dict[s
                 own.append(run([str(word) for word in command], project))
                 last = own[-1]
                 print(f"{name}, {who}, seed {seed}: {last.accuracy[-1]:.3f} in {last.seconds[-1]:.0f} s", flush=True)
-    return runs
+            yield runs
 
 
 def choose(peers: Path) -> None:
