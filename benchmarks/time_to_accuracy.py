@@ -4,9 +4,9 @@
     python benchmarks/time_to_accuracy.py --who "ours, nothing frozen" "ours, a random head"    # what its parts pay
     python benchmarks/time_to_accuracy.py --choose --peers .venv-bench/bin/python   # fastai's epochs and rate, by val
 
-Both have the same backbone, weights, split, resolution, flips and batch size, and a process a run; runs take turns. The test
-side is looked at after the head (or the frozen epoch) and after each epoch, outside the clock, averaged over the mirror images
-for both. A run that never reaches the accuracy counts as longer than it took.
+Both have the same backbone, weights, split, resolution, flips and batch size, and a process a run; runs of one call take turns.
+The test side is looked at after the head (or the frozen epoch) and after each epoch, outside the clock, averaged over the mirror
+images for both. A run that never reaches the accuracy counts as longer than it took.
 """
 
 import argparse
@@ -35,8 +35,9 @@ from darkroom import environment, files
 
 NOTES = """
 n seeds each; means with the 95 % interval over seeds (Student's t), which does not hold the chance of the test images: on the
-demo about 2 points more. The accuracy in the end is the last epoch's, while the stage keeps the one that val chose. The targets of
-digits and typefaces were set after the first runs. `python benchmarks/time_to_accuracy.py --data NAME --who WHO ... --seeds n`
+demo about 2 points more. The accuracy in the end is the last epoch's, while the stage keeps the one that val chose. The targets
+of digits and typefaces were set after the first runs. Where n differs, not all runs took turns.
+`python benchmarks/time_to_accuracy.py --data NAME --who WHO ... --seeds n`
 """
 
 CONTENDERS, RESULTS = ROOT / "benchmarks/contenders", ROOT / "benchmarks/results"
@@ -104,7 +105,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--data", nargs="*", choices=TASKS, default=list(TASKS), help="none: only print")
     parser.add_argument(
-        "--who", nargs="+", choices=[*VARIANTS, "fastai"], default=["ours", "fastai"], help="measure these anew, in turns"
+        "--who",
+        nargs="+",
+        choices=[*VARIANTS, "fastai"],
+        default=["ours", "fastai"],
+        help="measure these anew, in turns",
     )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--peers", type=Path, default=Path(".venv-bench/bin/python"), help="of fastai's environment")
