@@ -1,10 +1,11 @@
 """Seconds from a cold start to a given test accuracy: the stage train_finetune as committed, against fastai's `fine_tune`.
 
-    python benchmarks/time_to_accuracy.py [--data demo digits typefaces] [--seeds 5] [--peers .venv-bench/bin/python]
+    python benchmarks/time_to_accuracy.py [--data demo digits typefaces] [--seeds 1 2 3 4 5] [--peers .venv-bench/bin/python]
     python benchmarks/time_to_accuracy.py --who "ours, nothing frozen" "ours, a random head"    # what its parts pay
     python benchmarks/time_to_accuracy.py --choose --peers .venv-bench/bin/python   # fastai's epochs and rate, by val
 
 Both have the same backbone, weights, split, resolution, flips and batch size, and a process a run; runs of one call take turns.
+Runs of other contenders and seeds stay as they are stored.
 The test side is looked at after the head (or the frozen epoch) and after each epoch, outside the clock, averaged over the mirror
 images for both. A run that never reaches the accuracy counts as longer than it took.
 """
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -78,17 +79,23 @@ TASKS = {
 VARIANTS = {
     "ours": [],
     "ours, nothing frozen": ["freeze=0"],
+    "ours, nothing frozen, 7 epochs": ["freeze=0", "epochs=7"],
+    "ours, a random head, nothing frozen, 7 epochs": ["head=random", "freeze=0", "epochs=7"],
+    "ours, a random head, nothing frozen, 7 epochs, averaged": ["head=random", "freeze=0", "epochs=7", "average=0.95"],
+    "ours, a share of 0.19 frozen": ["freeze=0.19"],
     "ours, a random head": ["head=random"],
+    "ours, a random head, 0.19 frozen": ["head=random", "freeze=0.19"],
     "ours, weights averaged": ["average=0.98"],
 }
 
 
 @dataclass(frozen=True)
 class Run:
-    """Seconds and test accuracy after the head, or the frozen epoch, and after each epoch."""
+    """Seconds, test accuracy and, of ours, val accuracy after the head, or the frozen epoch, and after each epoch."""
 
     seconds: list[float]
     accuracy: list[float]
+    val: list[float] = field(default_factory=list)
 
     def until(self, target: float) -> float:
         """Seconds until the accuracy is reached; infinite where it never is."""
@@ -111,7 +118,7 @@ def main() -> None:
         default=["ours", "fastai"],
         help="measure these anew, in turns",
     )
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
     parser.add_argument("--peers", type=Path, default=Path(".venv-bench/bin/python"), help="of fastai's environment")
     parser.add_argument("--choose", action="store_true", help="only run fastai's CHOICES on the demo, and look at val")
     options = parser.parse_args()
@@ -120,11 +127,11 @@ def main() -> None:
         return
     stored = {name: RESULTS / f"time_to_accuracy_{name}.json" for name in TASKS}
     for name in options.data:
-        earlier = json.loads(stored[name].read_text()) if stored[name].exists() else {}
-        machines = earlier.get("machines", {}) | dict.fromkeys(options.who, machine(options.peers))
-        for runs in compete(name, options.who, options.seeds, options.peers.absolute()):
-            now = {who: [asdict(one) for one in own] for who, own in runs.items()}
-            files.write_json(stored[name], earlier | now | {"machines": machines})
+        content = json.loads(stored[name].read_text()) if stored[name].exists() else {"machines": {}}
+        for who, seed, own in compete(name, options.who, options.seeds, options.peers.absolute()):
+            content.setdefault(who, {})[str(seed)] = asdict(own)
+            content["machines"][who] = machine(options.peers)
+            files.write_json(stored[name], content)
     tables = [table(name, json.loads(path.read_text())) for name, path in stored.items() if path.exists()]
     text = "".join(f"{line}\n" for lines in tables for line in lines) + NOTES
     print(text)
@@ -138,25 +145,23 @@ def machine(peers: Path) -> str:
     return f"{environment.cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
 
 
-def compete(name: str, contenders: list[str], seeds: int, peers: Path) -> Iterator[dict[str, list[Run]]]:
-    """The runs of the contenders on the data set `name`, in turns: all there are so far, after each seed."""
+def compete(name: str, contenders: list[str], seeds: list[int], peers: Path) -> Iterator[tuple[str, int, Run]]:
+    """The runs of the contenders on the data set `name`, in turns: who, the seed, and how it went."""
     task = TASKS[name]
-    runs: dict[str, list[Run]] = {who: [] for who in contenders}
     with tempfile.TemporaryDirectory() as temporary:
         project = Path(temporary)
         resolution = prepare(project, name, task)
-        for seed in range(1, seeds + 1):
-            for who, own in runs.items():
+        for seed in seeds:
+            for who in contenders:
                 command = (
                     [sys.executable, CONTENDERS / "ours_to_accuracy.py", str(seed), *VARIANTS[who]]
                     if who in VARIANTS
                     else [str(peers), CONTENDERS / "fast_ai_to_accuracy.py"]
                     + [str(value) for value in (seed, task.epochs, task.lr, task.spread, resolution, int(task.flips))]
                 )
-                own.append(run([str(word) for word in command], project))
-                last = own[-1]
-                print(f"{name}, {who}, seed {seed}: {last.accuracy[-1]:.3f} in {last.seconds[-1]:.0f} s", flush=True)
-            yield runs
+                own = run([str(word) for word in command], project)
+                print(f"{name}, {who}, seed {seed}: {own.accuracy[-1]:.3f} in {own.seconds[-1]:.0f} s", flush=True)
+                yield who, seed, own
 
 
 def choose(peers: Path) -> None:
@@ -202,25 +207,26 @@ def run(command: list[str], project: Path) -> Run:
     if done.returncode:
         sys.exit(f"{command} failed:\n{done.stderr}")
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return Run([row["seconds"] for row in rows], [row["accuracy"] for row in rows])
+    return Run(*([row[key] for row in rows if key in row] for key in ("seconds", "accuracy", "val")))
 
 
 def table(name: str, content: Mapping[str, Any]) -> Iterator[str]:
     """Markdown: how long until the target, what was reached when, and how long until other accuracies."""
-    runs = {who: [Run(**one) for one in content[who]] for who in [*VARIANTS, "fastai"] if who in content}
+    runs = {who: [Run(**one) for one in content[who].values()] for who in [*VARIANTS, "fastai"] if who in content}
     target = TASKS[name].target
     machines = "; ".join(sorted(set(content["machines"].values())))
     yield f"**{name}**, test accuracy of {target:.0%}; {machines}:\n"
-    yield "| who | n | seconds until then: median (range) | until it stays | seconds in all | accuracy in the end |"
-    yield "|---|---:|---:|---:|---:|---:|"
+    yield "| who | n | seconds until then: median (range) | until it stays | seconds in all | accuracy in the end | on val |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
     for who, own in runs.items():
         until = sorted(one.until(target) for one in own)  # "inf" in the table: never
         whole, last = statistics.median(one.seconds[-1] for one in own), [one.accuracy[-1] for one in own]
+        val = [one.val[-1] for one in own if one.val]
         half = f" ± {stats.sem(last) * stats.t.ppf(0.975, len(last) - 1):.1%}" if len(last) > 1 else ""
         yield (
             f"| {who} | {len(own)} | {statistics.median(until):.0f} ({until[0]:.0f}-{until[-1]:.0f}) | "
             f"{statistics.median(one.for_good(target) for one in own):.0f} | {whole:.0f} | "
-            f"{statistics.mean(last):.1%}{half} |"
+            f"{statistics.mean(last):.1%}{half} | {f'{statistics.mean(val):.1%}' if val else ''} |"
         )
     if "fastai" in runs:
         yield from against_fastai(runs["ours"], runs["fastai"])

@@ -4,7 +4,7 @@
 
 With other values of params of train_finetune, or head=random, which leaves the head as it comes. In a project folder whose
 split and stats are built. Prints, for each epoch, the seconds since the start of the process without those of this look at the
-test side, and the accuracy there: a row of JSON.
+test side, and the accuracy there and on val: a row of JSON.
 """
 
 import sys
@@ -39,7 +39,7 @@ test: list[Any] = []
 
 def load_with_changes(name: str, model: Any) -> Any:
     """params.yaml, but for the seed and the changes."""
-    changes = {key: float(value) for key, value in CHANGES.items()} if name == "train_finetune" else {}
+    changes = {key: json.loads(value) for key, value in CHANGES.items()} if name == "train_finetune" else {}
     return RUN if name == "run" else load(name, model).model_copy(update=changes)
 
 
@@ -67,7 +67,8 @@ def score_and_look(model: torch.nn.Module, data: Any, run: Any) -> tuple[float, 
     *shown, images = test
     chances = torch.stack([training.outputs(model, own, run).softmax(1) for own in shown]).mean(0)
     accuracy = merged_accuracy(chances.numpy(), images.labels, images.classes)
-    print(json.dumps({"seconds": began - STARTED - looking, "accuracy": accuracy}), flush=True)
+    row = {"seconds": began - STARTED - looking, "accuracy": accuracy, "val": result[1]}
+    print(json.dumps(row), flush=True)
     looking += time.time() - began
     return result
 
