@@ -33,7 +33,7 @@ SMALL = {
     "run": {"threads": 1},
     "images": {"resolution": 32},
     "train_scratch": {"epochs": 6, "batch_size": 16, "width": 4, "blocks": 3, "average": 0.9},
-    "train_finetune": {"epochs": 3, "batch_size": 16, "freeze": 0.5},
+    "train_finetune": {"epochs": 3, "batch_size": 16},
     "evaluate": {"resamples": 100},
     "tsne": {"perplexity": 5},
 }

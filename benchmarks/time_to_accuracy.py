@@ -1,12 +1,11 @@
 """Seconds from a cold start to a given test accuracy: the stage train_finetune as committed, against fastai's `fine_tune`.
 
     python benchmarks/time_to_accuracy.py [--data demo digits typefaces] [--seeds 1 2 3 4 5] [--peers .venv-bench/bin/python]
-    python benchmarks/time_to_accuracy.py --who "ours, nothing frozen" "ours, a random head"    # what its parts pay
     python benchmarks/time_to_accuracy.py --choose --peers .venv-bench/bin/python   # fastai's epochs and rate, by val
 
 Both have the same backbone, weights, split, resolution, flips and batch size, and a process a run; runs of one call take turns.
-Runs of other contenders and seeds stay as they are stored.
-The test side is looked at after the head (or the frozen epoch) and after each epoch, outside the clock, averaged over the mirror
+Runs of other seeds stay as they are stored.
+The test side is looked at after each epoch, outside the clock, averaged over the mirror
 images for both. A run that never reaches the accuracy counts as longer than it took.
 """
 
@@ -38,9 +37,10 @@ NOTES = """
 n seeds each; means with the 95 % interval over seeds (Student's t), which does not hold the chance of the test images: on the
 demo about 2 points more. The accuracy in the end is the last epoch's, while the stage keeps the one that val chose. The targets
 of digits and typefaces were set after the first runs. Where n differs, not all runs took turns.
-`python benchmarks/time_to_accuracy.py --data NAME --who WHO ... --seeds n`
+`python benchmarks/time_to_accuracy.py --data NAME --who WHO ... --seeds K ...`
 """
 
+WHO = ("ours", "fastai")
 CONTENDERS, RESULTS = ROOT / "benchmarks/contenders", ROOT / "benchmarks/results"
 
 
@@ -75,23 +75,9 @@ TASKS = {
 }
 
 
-# Ours, and ours without each of the things that are to pay, or with one that is left out: what its contender is called with.
-VARIANTS = {
-    "ours": [],
-    "ours, nothing frozen": ["freeze=0"],
-    "ours, nothing frozen, 7 epochs": ["freeze=0", "epochs=7"],
-    "ours, a random head, nothing frozen, 7 epochs": ["head=random", "freeze=0", "epochs=7"],
-    "ours, a random head, nothing frozen, 7 epochs, averaged": ["head=random", "freeze=0", "epochs=7", "average=0.95"],
-    "ours, a share of 0.19 frozen": ["freeze=0.19"],
-    "ours, a random head": ["head=random"],
-    "ours, a random head, 0.19 frozen": ["head=random", "freeze=0.19"],
-    "ours, weights averaged": ["average=0.98"],
-}
-
-
 @dataclass(frozen=True)
 class Run:
-    """Seconds, test accuracy and, of ours, val accuracy after the head, or the frozen epoch, and after each epoch."""
+    """Seconds, test accuracy and, of ours, val accuracy after each epoch."""
 
     seconds: list[float]
     accuracy: list[float]
@@ -114,8 +100,8 @@ def main() -> None:
     parser.add_argument(
         "--who",
         nargs="+",
-        choices=[*VARIANTS, "fastai"],
-        default=["ours", "fastai"],
+        choices=WHO,
+        default=WHO,
         help="measure these anew, in turns",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
@@ -154,8 +140,8 @@ def compete(name: str, contenders: list[str], seeds: list[int], peers: Path) -> 
         for seed in seeds:
             for who in contenders:
                 command = (
-                    [sys.executable, CONTENDERS / "ours_to_accuracy.py", str(seed), *VARIANTS[who]]
-                    if who in VARIANTS
+                    [sys.executable, CONTENDERS / "ours_to_accuracy.py", str(seed)]
+                    if who == "ours"
                     else [str(peers), CONTENDERS / "fast_ai_to_accuracy.py"]
                     + [str(value) for value in (seed, task.epochs, task.lr, task.spread, resolution, int(task.flips))]
                 )
@@ -212,7 +198,7 @@ def run(command: list[str], project: Path) -> Run:
 
 def table(name: str, content: Mapping[str, Any]) -> Iterator[str]:
     """Markdown: how long until the target, what was reached when, and how long until other accuracies."""
-    runs = {who: [Run(**one) for one in content[who].values()] for who in [*VARIANTS, "fastai"] if who in content}
+    runs = {who: [Run(**one) for one in content[who].values()] for who in WHO if who in content}
     target = TASKS[name].target
     machines = "; ".join(sorted(set(content["machines"].values())))
     yield f"**{name}**, test accuracy of {target:.0%}; {machines}:\n"

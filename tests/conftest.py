@@ -43,7 +43,7 @@ SMALL = {
     "run": {"threads": 1},
     "images": {"resolution": 32},
     "train_scratch": {"epochs": 3, "batch_size": 16, "width": 4, "blocks": 3},
-    "train_finetune": {"epochs": 1, "batch_size": 16, "freeze": 0.9},
+    "train_finetune": {"epochs": 1, "batch_size": 16},
     "evaluate": {"resamples": 100},
     "tsne": {"perplexity": 5},
 }

@@ -1,4 +1,4 @@
-"""One epoch of Darkroom's loop over a whole network: nothing is frozen, and AdamW trains both networks, as it does elsewhere.
+"""One epoch of Darkroom's loop; AdamW trains both networks, as it does elsewhere.
 
     python ours.py FOLDER MODEL MODE MEMORY
 
@@ -42,8 +42,7 @@ training.set_training(model, fixed_statistics=False)
 
 def epoch(data: Folder, number: int) -> None:
     """As `training.fit` has it."""
-    source = training.pixels(data, recipe.augment, about, RUN)
-    training.train_epoch(model, averaged, optimizer, schedule, source, recipe, RUN, number)
+    training.train_epoch(model, averaged, optimizer, schedule, data, recipe, about, RUN, number)
 
 
 few = slice(0, WARM_UP * BATCH)

@@ -30,17 +30,6 @@ def flips(how: Augment) -> list[str]:
     return ["horizontal"] * how.flip_horizontal + ["vertical"] * how.flip_vertical
 
 
-def is_flips_alone(how: Augment) -> bool:
-    """Whether an image can only become one of its mirror images, so that there are few enough to keep."""
-    return not any((how.rotation, how.zoom, how.shift, how.contrast, how.brightness))
-
-
-def which_view(draws: Tensor, how: Augment) -> Tensor:
-    """Which of the mirror images, as `inference.views` lists them, the draws choose: int64 (N,)."""
-    flipped = draws[:, [0] * how.flip_horizontal + [1] * how.flip_vertical] < 0.5
-    return (flipped * 2 ** torch.arange(flipped.shape[1])).sum(1)
-
-
 def augment(pixels: Tensor, draws: Tensor, how: Augment) -> Tensor:
     """Change each image in the way that its own draws say.
 

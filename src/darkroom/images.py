@@ -138,8 +138,8 @@ def load_folder(
     return Folder(pixels, np.searchsorted(own, names).astype(np.int64), paths, own)
 
 
-def room_for(shape: tuple[int, ...], memory: int, dtype: type[np.generic] = np.uint8) -> np.ndarray:
-    """An array of `shape`: in memory where it takes no more than `memory` MiB, else in a file that is mapped to memory.
+def room_for(shape: tuple[int, ...], memory: int) -> np.ndarray:
+    """A uint8 array of `shape`: in memory where it takes no more than `memory` MiB, else in a file that is mapped to memory.
 
     The file has no name, so that it goes with the process, however that ends. Its room is taken at once: a disk that
     fills up later would end the process without a word.
@@ -147,9 +147,9 @@ def room_for(shape: tuple[int, ...], memory: int, dtype: type[np.generic] = np.u
     Raises:
         UserError: There is no room on the disk.
     """
-    size = math.prod(shape) * np.dtype(dtype).itemsize
+    size = math.prod(shape)
     if size <= memory * 2**20:
-        return np.empty(shape, dtype)
+        return np.empty(shape, np.uint8)
     SPILL.mkdir(exist_ok=True)
     with tempfile.TemporaryFile(dir=SPILL) as file:
         if hasattr(os, "posix_fallocate"):
@@ -157,10 +157,10 @@ def room_for(shape: tuple[int, ...], memory: int, dtype: type[np.generic] = np.u
                 os.posix_fallocate(file.fileno(), 0, size)
             except OSError as error:
                 raise UserError(
-                    f"{SPILL.absolute()} has no room for {size / 2**20:,.0f} MiB of pixels or maps ({error.strerror}): make "
+                    f"{SPILL.absolute()} has no room for {size / 2**20:,.0f} MiB of pixels ({error.strerror}): make "
                     "room there, or raise images.memory in params.yaml"
                 ) from None
-        return np.memmap(file, dtype, "w+", shape=shape)
+        return np.memmap(file, np.uint8, "w+", shape=shape)
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

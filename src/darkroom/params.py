@@ -12,7 +12,6 @@ from darkroom.errors import UserError
 PARAMS = Path("params.yaml")
 SECTIONS = {"run", "images", "split", "stats", "train_scratch", "train_finetune", "evaluate", "tsne"}
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 

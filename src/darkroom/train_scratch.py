@@ -42,8 +42,7 @@ def main() -> None:
         model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0
     )
     key = training.identity(model, train, val, recipe, about, run)
-    shown, held_out = (training.pixels(folder, recipe.augment, about, run) for folder in (train, val))
-    history = training.fit("train_scratch", key, model, optimizer, shown, held_out, recipe, run)
+    history = training.fit("train_scratch", key, model, optimizer, train, val, recipe, about, run)
 
     checkpoint.save(checkpoint.MODELS["scratch"], model, about, made_by(run))
     write_csv("plots/train_scratch.csv", *training.curves(history))

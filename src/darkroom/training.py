@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, astuple, dataclass, fields
 from typing import Annotated, Any, Literal
 
@@ -20,9 +20,11 @@ from darkroom.checkpoint import About, plain
 from darkroom.environment import made_by
 from darkroom.errors import UserError
 from darkroom.images import Folder
-from darkroom.inference import as_tensor, batches, normalised
+from darkroom.inference import as_tensor, normalised, predict
 from darkroom.models import Classifier
 from darkroom.params import Count, Run, Section
+
+LearningRate = Annotated[float, Field(gt=0, le=1000)]
 
 
 class Recipe(Section):
@@ -30,7 +32,7 @@ class Recipe(Section):
 
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]  # BatchNorm needs two
-    lr: Annotated[float, Field(gt=0, le=1000)]
+    lr: LearningRate
     weight_decay: Annotated[float, Field(ge=0, le=1000)]
     schedule: Literal["one_cycle", "cosine", "constant"]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
@@ -43,7 +45,7 @@ class Recipe(Section):
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of the curves. Losses are means over images, accuracies shares of images, `lr` the epoch's last."""
+    """One row of the curves. Losses are means over images, accuracies shares of images, `lr` the last of the first group."""
 
     epoch: int
     train_loss: float
@@ -51,33 +53,6 @@ class Epoch:
     val_loss: float
     val_accuracy: float
     lr: float
-
-
-@dataclass(frozen=True)
-class Source:
-    """Images as the trained part of a network takes them.
-
-    Attributes:
-        labels: int64 (N,).
-        classes: How many there are.
-        inputs: From int64 (n,), the places of images among the N, and either their draws, float32 (n, DRAWS), or None for
-            the images as they are, to float32 (n, ...) on the device that computes.
-    """
-
-    labels: Tensor
-    classes: int
-    inputs: Callable[[Tensor, Tensor | None], Tensor]
-
-
-def pixels(folder: Folder, how: Augment, about: About, run: Run) -> Source:
-    """The images of `folder`, augmented anew whenever they are asked for, and normalised."""
-    where = device.choose(run)
-
-    def inputs(chosen: Tensor, draws: Tensor | None) -> Tensor:
-        images = as_tensor(folder.pixels[chosen.numpy()], where)
-        return normalised(images if draws is None else augment(images, draws.to(where), how), about)
-
-    return Source(torch.from_numpy(folder.labels), len(folder.classes), inputs)
 
 
 def identity(model: Classifier, train: Folder, val: Folder, recipe: Recipe, about: About, run: Run) -> str:
@@ -92,9 +67,10 @@ def fit(
     key: str,
     model: Classifier,
     optimizer: torch.optim.Optimizer,
-    train: Source,
-    val: Source,
+    train: Folder,
+    val: Folder,
     recipe: Recipe,
+    about: About,
     run: Run,
     fixed_statistics: bool = False,
 ) -> list[Epoch]:
@@ -111,6 +87,7 @@ def fit(
         optimizer: Over the parameters to train. Its groups' rates are the peaks of the schedule.
         train, val: The images.
         recipe: The rest of what one can choose.
+        about: How the pixels become the network's input.
         run: Every random draw comes from its seed, the epoch and the image's place among `train`.
         fixed_statistics: Whether BatchNorm goes by the mean and variance that `model` comes with, and not by each batch's.
 
@@ -135,14 +112,14 @@ def fit(
     while len(history) < recipe.epochs and not _is_out_of_patience(history, recipe.patience):
         number = len(history) + 1
         set_training(model, fixed_statistics)
-        loss, accuracy = train_epoch(model, averaged, optimizer, schedule, train, recipe, run, number)
+        loss, accuracy = train_epoch(model, averaged, optimizer, schedule, train, recipe, about, run, number)
         scored = averaged.module if averaged else model
-        val_loss, val_accuracy = score(scored, val, run)
+        val_loss, val_accuracy = score(scored, val, about, run)
         if not math.isfinite(loss + val_loss):
             raise UserError(
                 f"the training diverged in epoch {number} (its loss is no number): lower {name}.lr in params.yaml"
             )
-        history.append(Epoch(number, loss, accuracy, val_loss, val_accuracy, float(schedule.get_last_lr()[-1])))
+        history.append(Epoch(number, loss, accuracy, val_loss, val_accuracy, float(schedule.get_last_lr()[0])))
         if best_epoch(history) is history[-1]:
             best = plain(scored.state_dict())
         states = {kind: part.state_dict() for kind, part in parts.items()}
@@ -157,22 +134,24 @@ def train_epoch(
     averaged: AveragedModel | None,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
-    train: Source,
+    train: Folder,
     recipe: Recipe,
+    about: About,
     run: Run,
     number: int,
 ) -> tuple[float, float]:
     """One pass over the training images; its mean loss and accuracy, on augmented images and while the weights change."""
-    where, count = device.choose(run), len(train.labels)
+    where, every, count = device.choose(run), torch.from_numpy(train.labels), len(train.labels)
     order, draws = draw(run.seed, number, count)
     weight = None
     if recipe.class_weights == "balanced":
-        weight = class_weights(train.labels.numpy(), train.classes).to(where)
+        weight = class_weights(train.labels, len(train.classes)).to(where)
     total, hits = 0.0, 0
     for batch in progress(torch.tensor_split(order, _steps(train, recipe)), f"epoch {number}/{recipe.epochs}"):
-        labels = train.labels[batch].to(where)
+        labels = every[batch].to(where)
+        images = augment(as_tensor(train.pixels[batch.numpy()], where), draws[batch].to(where), recipe.augment)
         with device.precision(run):
-            logits = model(train.inputs(batch, draws[batch])).float()
+            logits = model(normalised(images, about)).float()
         loss = functional.cross_entropy(logits, labels, weight, label_smoothing=recipe.label_smoothing)
         optimizer.zero_grad()
         loss.backward()
@@ -185,7 +164,7 @@ def train_epoch(
     return total / count, hits / count
 
 
-def _steps(train: Source, recipe: Recipe) -> int:
+def _steps(train: Folder, recipe: Recipe) -> int:
     """Batches an epoch. They are as equal as can be and hold at least `batch_size` images: none is too small for BatchNorm."""
     return max(1, len(train.labels) // recipe.batch_size)
 
@@ -246,19 +225,10 @@ def set_training(model: torch.nn.Module, fixed_statistics: bool) -> None:
             module.eval()
 
 
-def outputs(model: torch.nn.Module, data: Source, run: Run) -> Tensor:
-    """What `model` gives for each image as it is, in evaluation mode and in order: float32 (N, ...), on the CPU."""
-    model.eval()
-    with torch.inference_mode(), device.precision(run):
-        every = torch.arange(len(data.labels))
-        return torch.cat([model(data.inputs(every[batch], None)).float().cpu() for batch in batches(len(every))])
-
-
-def score(model: torch.nn.Module, data: Source, run: Run) -> tuple[float, float]:
+def score(model: torch.nn.Module, data: Folder, about: About, run: Run) -> tuple[float, float]:
     """Mean cross-entropy and accuracy on `data`."""
-    logits = outputs(model, data, run)
-    hits = (logits.argmax(1) == data.labels).double()
-    return functional.cross_entropy(logits, data.labels).item(), hits.mean().item()
+    logits, labels = torch.from_numpy(predict(model, data.pixels, about, run)), torch.from_numpy(data.labels)
+    return functional.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).double().mean().item()
 
 
 def class_weights(labels: np.ndarray, classes: int) -> Tensor:
