@@ -1,11 +1,10 @@
 """Seconds from a cold start to a given test accuracy: the stage train_finetune as committed, against fastai's `fine_tune`.
 
-    python benchmarks/time_to_accuracy.py [--data demo digits typefaces] [--seeds 1 2 3 4 5] [--peers .venv-bench/bin/python]
+    python benchmarks/time_to_accuracy.py [--data demo digits typefaces] [--who ours fastai] [--seeds 1 2 3 4 5]
     python benchmarks/time_to_accuracy.py --choose --peers .venv-bench/bin/python   # fastai's epochs and rate, by val
 
-Both have the same backbone, weights, split, resolution, flips and batch size, and a process a run; runs of one call take turns.
-Runs of other seeds stay as they are stored.
-The test side is looked at after each epoch, outside the clock, averaged over the mirror
+Both have the same backbone, weights, split, resolution, flips and batch size, and a process a run; runs of one call take turns,
+and what is stored of other seeds stays. The test side is looked at after each epoch, outside the clock, averaged over the mirror
 images for both. A run that never reaches the accuracy counts as longer than it took.
 """
 
@@ -97,13 +96,7 @@ def main() -> None:
     """Print the tables, and write them to benchmarks/results/time_to_accuracy.md."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--data", nargs="*", choices=TASKS, default=list(TASKS), help="none: only print")
-    parser.add_argument(
-        "--who",
-        nargs="+",
-        choices=WHO,
-        default=WHO,
-        help="measure these anew, in turns",
-    )
+    parser.add_argument("--who", nargs="+", choices=WHO, default=WHO, help="measure these anew, in turns")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
     parser.add_argument("--peers", type=Path, default=Path(".venv-bench/bin/python"), help="of fastai's environment")
     parser.add_argument("--choose", action="store_true", help="only run fastai's CHOICES on the demo, and look at val")
@@ -214,7 +207,7 @@ def table(name: str, content: Mapping[str, Any]) -> Iterator[str]:
             f"{statistics.median(one.for_good(target) for one in own):.0f} | {whole:.0f} | "
             f"{statistics.mean(last):.1%}{half} | {f'{statistics.mean(val):.1%}' if val else ''} |"
         )
-    if "fastai" in runs:
+    if set(runs) == set(WHO):
         yield from against_fastai(runs["ours"], runs["fastai"])
     for who, own in runs.items():
         points = zip(*(one.accuracy for one in own), strict=True)

@@ -223,7 +223,7 @@ def test_a_training_that_diverges_leaves_nothing(folder: Path) -> None:
     stage("split")
     stage("stats")
     set_params(folder, {"train_scratch": {"lr": 1000.0, "weight_decay": 1000.0}})
-    with pytest.raises(UserError, match=r"diverged in epoch \d.*lower train_scratch.lr"):
+    with pytest.raises(UserError, match=r"diverged in epoch \d.*lower the learning rate of train_scratch"):
         stage("train_scratch")
     assert not list(folder.glob("models/*"))
     assert not list(folder.glob("plots/train_scratch.csv"))

@@ -1,4 +1,4 @@
-"""What makes it fast changes no result: kept maps, files instead of memory, other devices and precisions."""
+"""What makes it fast changes no result: files instead of memory, other devices and precisions."""
 
 import sys
 from pathlib import Path

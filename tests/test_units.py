@@ -13,8 +13,8 @@ import torchvision
 from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
 
-from conftest import set_params
-from darkroom import augment, checkpoint, files, images, metrics, models, params, split, training
+from conftest import ROOT, set_params
+from darkroom import augment, checkpoint, files, images, metrics, models, params, split, train_finetune, training
 
 STILL = augment.Augment(
     flip_horizontal=False, flip_vertical=False, rotation=0.0, zoom=0.0, shift=0.0, contrast=0.0, brightness=0.0
@@ -176,8 +176,8 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
         ("mobilenet_v3_small", "average"),
         ("vit_b_16", "average"),
         ("timm/resnet18", "average_and_maximum"),
-        ("shufflenet_v2_x0_5", "average"),  # whose layers pass pairs of tensors on
-        ("timm/vit_tiny_patch16_224", "average"),  # whose layers take a mask, if there is one
+        ("shufflenet_v2_x0_5", "average"),
+        ("timm/vit_tiny_patch16_224", "average"),
     ],
 )
 def test_any_backbone_gives_features_and_a_head(name: str, pooling: str) -> None:
@@ -185,7 +185,18 @@ def test_any_backbone_gives_features_and_a_head(name: str, pooling: str) -> None
     images = torch.rand(2, 3, 224, 224).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         assert model(images).shape == (2, 5)
-        assert torch.equal(model.head(model.backbone(images)), model(images))
+        assert model.backbone(images).shape == (2, model.head.in_features)
+
+
+def test_the_head_has_a_rate_of_its_own_and_weights_alone_decay() -> None:
+    recipe = train_finetune.Params.model_validate(params.read(ROOT / "params.yaml")["train_finetune"])
+    model = models.build("resnet18", {"pooling": "average", "dropout": 0.0}, 3)
+    groups = train_finetune.adamw(model, recipe).param_groups
+    found = {id(own): (group["lr"], group["weight_decay"]) for group in groups for own in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    for name, own in model.named_parameters():
+        lr = recipe.head_lr if name.startswith("head.") else recipe.lr
+        assert found[id(own)] == (lr, recipe.weight_decay if own.ndim > 1 else 0)
 
 
 def test_pooling_takes_the_mean_and_the_maximum() -> None:

@@ -1,6 +1,7 @@
 """Pretrained weights: the right ones, from where they should come, or a sentence."""
 
 import hashlib
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -15,7 +16,8 @@ from sklearn.datasets import load_sample_image
 from torchvision.models import ResNet18_Weights, resnet18
 from torchvision.transforms.v2 import functional as transforms
 
-from darkroom import weights
+from conftest import ROOT, run, set_params
+from darkroom import models, weights
 from darkroom.errors import UserError
 
 
@@ -28,6 +30,18 @@ def test_packaged_weights_know_what_they_see(picture: str, name: str) -> None:
     with torch.inference_mode():
         first = int(pretrained.model.eval()(image[None]).argmax())
     assert ResNet18_Weights.DEFAULT.meta["categories"][first] == name
+
+
+def test_fine_tuning_starts_from_them_and_from_a_head_of_zeros(folder: Path) -> None:
+    """Seen in what hardly learns; and BatchNorm keeps the statistics that it came with."""
+    set_params(folder, {"train_finetune": {"lr": 1e-12, "head_lr": 1e-12}})
+    for name in ("split", "stats", "train_finetune"):
+        run(sys.executable, ROOT / "src/darkroom", name, cwd=folder)
+    state = torch.load(folder / "models/finetune.pth", weights_only=True)["state_dict"]
+    backbone, _ = models.without_head(weights.load_pretrained("tf_efficientnet_lite0", "default").model)
+    for name, own in backbone.state_dict().items():
+        torch.testing.assert_close(state[f"backbone.{name}"], own, rtol=0, atol=0 if "running_" in name else 1e-6)
+    assert state["head.weight"].abs().max() < 1e-6
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
     python fast_ai_to_accuracy.py SEED EPOCHS LR SPREAD RESOLUTION FLIPS [SIDE]
 
-In a project folder whose split is built. Prints what ours_to_accuracy.py prints. Where FLIPS is 1, it is trained and looked at
-in the same four views as ours. SIDE is what is looked at: test, or val to choose EPOCHS, LR and SPREAD (lr_mult) by.
+In a project folder whose split is built. Prints what ours_to_accuracy.py prints, but for val. Where FLIPS is 1, it is trained and
+looked at in the same four views as ours. SIDE is what is looked at: test, or val to choose EPOCHS, LR and SPREAD (lr_mult) by.
 """
 
 import sys

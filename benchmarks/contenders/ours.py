@@ -1,4 +1,4 @@
-"""One epoch of Darkroom's loop; AdamW trains both networks, as it does elsewhere.
+"""One epoch of Darkroom's loop; AdamW trains both networks, as in the other contenders.
 
     python ours.py FOLDER MODEL MODE MEMORY
 

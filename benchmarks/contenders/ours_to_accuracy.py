@@ -44,7 +44,7 @@ def score_and_look(model: torch.nn.Module, data: Folder, about: About, run: para
     result = score(model, data, about, run)
     began = time.time()
     if not test:
-        test.append(load_folder("data/split/test", about.resolution, memory=2048))
+        test.append(load_folder("data/split/test", about.resolution, load("images", params.Images).memory))
     images = test[0]
     logits = (torch.from_numpy(predict(model, images.pixels, about, run, flip)) for flip in views(about))
     chances = torch.stack([own.softmax(1) for own in logits]).mean(0)

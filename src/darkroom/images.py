@@ -117,7 +117,7 @@ def load_folder(
     if not every:
         raise UserError(f"{folder} holds no images: run `dvc repro split` first")
 
-    pixels = room_for((len(paths), resolution, resolution, 3), memory)
+    pixels = _room_for((len(paths), resolution, resolution, 3), memory)
 
     def decode(index: int) -> None:
         try:
@@ -138,7 +138,7 @@ def load_folder(
     return Folder(pixels, np.searchsorted(own, names).astype(np.int64), paths, own)
 
 
-def room_for(shape: tuple[int, ...], memory: int) -> np.ndarray:
+def _room_for(shape: tuple[int, ...], memory: int) -> np.ndarray:
     """A uint8 array of `shape`: in memory where it takes no more than `memory` MiB, else in a file that is mapped to memory.
 
     The file has no name, so that it goes with the process, however that ends. Its room is taken at once: a disk that

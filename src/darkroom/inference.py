@@ -1,6 +1,5 @@
 """Pixels to a network's input, and a trained network's output."""
 
-from collections.abc import Iterator
 from itertools import combinations
 
 import numpy as np
@@ -32,11 +31,6 @@ def views(about: About) -> list[tuple[int, ...]]:
     return [chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count)]
 
 
-def batches(count: int) -> Iterator[slice]:
-    """The places of `count` images, a pass at a time."""
-    return (slice(at, min(at + BATCH, count)) for at in range(0, count, BATCH))
-
-
 def predict(
     model: torch.nn.Module, pixels: np.ndarray, about: About, run: Run, flip: tuple[int, ...] = ()
 ) -> np.ndarray:
@@ -48,7 +42,7 @@ def predict(
     model.to(where).eval()
     outputs = []
     with torch.inference_mode(), device.precision(run):
-        for batch in batches(len(pixels)):
-            images = as_tensor(pixels[batch], where)
+        for at in range(0, len(pixels), BATCH):
+            images = as_tensor(pixels[at : at + BATCH], where)
             outputs.append(model(normalised(images.flip(flip) if flip else images, about)).float().cpu())
     return torch.cat(outputs).numpy()

@@ -13,6 +13,7 @@ PARAMS = Path("params.yaml")
 SECTIONS = {"run", "images", "split", "stats", "train_scratch", "train_finetune", "evaluate", "tsne"}
 
 Positive = Annotated[float, Field(gt=0)]
+LearningRate = Annotated[float, Field(gt=0, le=1000)]
 Count = Annotated[int, Field(ge=1)]
 
 

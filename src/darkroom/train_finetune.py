@@ -9,7 +9,7 @@ from darkroom import augment, checkpoint, models, params, resume, training
 from darkroom.environment import made_by
 from darkroom.files import write_csv, write_json
 from darkroom.images import load_folder
-from darkroom.training import LearningRate
+from darkroom.params import LearningRate
 from darkroom.weights import load_pretrained
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     backbone, _ = models.without_head(pretrained.model)
     model.backbone.load_state_dict(backbone.state_dict())
     for parameter in model.head.parameters():
-        torch.nn.init.zeros_(parameter)  # a random head would send noise through the backbone
+        torch.nn.init.zeros_(parameter)  # a random head sends noise through the backbone until it has learned something
     models.check(
         model, images.resolution, "set train_finetune.pooling to average, choose another train_finetune.backbone"
     )
@@ -62,14 +62,14 @@ def main() -> None:
 
 
 def adamw(model: models.Classifier, recipe: Params) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019) with a rate of its own for the head.
+    """AdamW (Loshchilov and Hutter 2019), which pulls weights towards 0, but not biases and the scales of norms.
 
-    It does not pull biases and the scales of norms towards 0.
+    The backbone learns at `recipe.lr`, the head at `recipe.head_lr`.
     """
     groups = []
     for part, lr in ((model.backbone, recipe.lr), (model.head, recipe.head_lr)):
         decayed = [parameter for parameter in part.parameters() if parameter.ndim > 1]
         plain = [parameter for parameter in part.parameters() if parameter.ndim <= 1]
-        groups += [{"params": decayed, "lr": lr, "weight_decay": recipe.weight_decay}]
-        groups += [{"params": plain, "lr": lr, "weight_decay": 0.0}]
+        groups.append({"params": decayed, "lr": lr, "weight_decay": recipe.weight_decay})
+        groups.append({"params": plain, "lr": lr, "weight_decay": 0.0})
     return torch.optim.AdamW(groups)

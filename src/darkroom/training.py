@@ -22,9 +22,7 @@ from darkroom.errors import UserError
 from darkroom.images import Folder
 from darkroom.inference import as_tensor, normalised, predict
 from darkroom.models import Classifier
-from darkroom.params import Count, Run, Section
-
-LearningRate = Annotated[float, Field(gt=0, le=1000)]
+from darkroom.params import Count, LearningRate, Run, Section
 
 
 class Recipe(Section):
@@ -45,7 +43,8 @@ class Recipe(Section):
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of the curves. Losses are means over images, accuracies shares of images, `lr` the last of the first group."""
+    """One row of the curves. Losses are means over images, accuracies shares of images, `lr` is the last of the epoch, of a
+    fine-tuning the backbone's."""
 
     epoch: int
     train_loss: float
@@ -84,7 +83,8 @@ def fit(
         name: Under which the state between epochs is kept; `resume.finish` it once the results are written.
         key: The `identity` of this training.
         model: In channels-last format; trained in place.
-        optimizer: Over the parameters to train. Its groups' rates are the peaks of the schedule.
+        optimizer: Over the parameters to train, which are `model`'s, wherever that moves. Its groups' rates are the peaks of
+            the schedule.
         train, val: The images.
         recipe: The rest of what one can choose.
         about: How the pixels become the network's input.
@@ -117,7 +117,8 @@ def fit(
         val_loss, val_accuracy = score(scored, val, about, run)
         if not math.isfinite(loss + val_loss):
             raise UserError(
-                f"the training diverged in epoch {number} (its loss is no number): lower {name}.lr in params.yaml"
+                f"the training diverged in epoch {number} (its loss is no number): lower the learning rate of {name} in "
+                "params.yaml"
             )
         history.append(Epoch(number, loss, accuracy, val_loss, val_accuracy, float(schedule.get_last_lr()[0])))
         if best_epoch(history) is history[-1]:
