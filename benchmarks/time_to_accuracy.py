@@ -35,7 +35,8 @@ from darkroom import environment, files
 NOTES = """
 n seeds each; means with the 95 % interval over seeds (Student's t), which does not hold the chance of the test images: on the
 demo about 2 points more. The accuracy in the end is the last epoch's, while the stage keeps the one that val chose. The targets
-of digits and typefaces were set after the first runs. Where n differs, not all runs took turns.
+of digits and typefaces were set after the first runs. Runs that took turns: seeds 4 and 5 of the demo, 3 of digits, 2 and 3 of
+typefaces; the others are of the same day and machine.
 `python benchmarks/time_to_accuracy.py --data NAME --who WHO ... --seeds K ...`
 """
 
