@@ -10,8 +10,10 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from darkroom import demo, files, params, split
-from darkroom.images import list_images
+from darkroom.data import demo
+from darkroom.stages import split
+from darkroom.system import files, params
+from darkroom.data.images import list_images
 
 DRAWS = 10
 

@@ -7,7 +7,7 @@ from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 from sklearn.datasets import load_digits
 
-from darkroom import demo
+from darkroom.data import demo
 
 FACES = {"sans": "DejaVu Sans", "mono": "DejaVu Sans Mono", "serif": "DejaVu Serif", "stix": "STIXGeneral"}
 SIZES = (30, 36, 42, 48)  # points

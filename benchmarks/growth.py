@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from darkroom import files
-from darkroom.images import in_threads
+from darkroom.system import files
+from darkroom.data.images import in_threads
 
 ROOT = Path(__file__).resolve().parent.parent
 SIDE = 48  # pixels

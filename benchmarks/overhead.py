@@ -19,7 +19,7 @@ from pathlib import Path
 
 from growth import ROOT
 
-from darkroom import environment, files
+from darkroom.system import environment, files
 
 SINGLE = "stages:\n  only:\n    cmd: echo > out\n    outs: [out]\n"
 

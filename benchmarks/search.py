@@ -28,8 +28,12 @@ from growth import ROOT, measure
 from scipy import stats
 from sklearn.metrics import log_loss
 
-from darkroom import checkpoint, environment, evaluate, files, metrics, params, search_space, tune
-from darkroom.images import load_folder
+from darkroom.evaluation import metrics
+from darkroom.experiments import search_space, tune
+from darkroom.networks import checkpoint
+from darkroom.stages import evaluate
+from darkroom.system import environment, files, params
+from darkroom.data.images import load_folder
 
 CHANGES: dict[str, dict[str, dict[str, object]]] = {
     "demo": {"images": {"resolution": 96}},

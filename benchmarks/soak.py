@@ -25,7 +25,9 @@ from pathlib import Path
 
 import yaml
 
-from darkroom import demo, environment, files, stage
+from darkroom import runner
+from darkroom.data import demo
+from darkroom.system import environment, files
 
 ROOT = Path(__file__).resolve().parent.parent
 EACH = 40  # images a class
@@ -59,7 +61,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("targets", nargs="*", metavar="STAGE", help=f"a stage or '{WHOLE}'; all when none is named")
     options = parser.parse_args()
-    targets = options.targets or [WHOLE, *stage.STAGES]
+    targets = options.targets or [WHOLE, *runner.STAGES]
     with tempfile.TemporaryDirectory(prefix="soak ") as temporary:
         reference = make_project(Path(temporary) / "reference")
         call("dvc", "repro", "--quiet", *([] if WHOLE in targets else targets), cwd=reference)
@@ -97,7 +99,7 @@ def soak(target: str, reference: Path, options: argparse.Namespace) -> Count:
     draw = random.Random(f"{options.seed} {target}")
     project = reference.with_name(target)
     shutil.copytree(reference, project, symlinks=True)
-    names = list(stage.STAGES) if target == WHOLE else [target]
+    names = list(runner.STAGES) if target == WHOLE else [target]
     outs = [out for name in names for out in outs_of(name)]
     right = contents(reference, outs)
     clear(project, outs, target)

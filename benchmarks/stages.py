@@ -19,8 +19,10 @@ import yaml
 from growth import ROOT, measure
 from PIL import Image, ImageOps
 
-from darkroom import demo, environment, files, params, stage
-from darkroom.images import in_threads, list_images
+from darkroom import runner
+from darkroom.data import demo
+from darkroom.system import environment, files, params
+from darkroom.data.images import in_threads, list_images
 
 TURNS = [None, *Image.Transpose]
 WAYS = list(product((False, True), TURNS))  # 16
@@ -52,7 +54,7 @@ def run(times: int, resolution: int, epochs: int) -> dict[str, tuple[float, floa
         for name in ("train_scratch", "train_finetune"):
             tree[name]["epochs"] = epochs
         (project / "params.yaml").write_text(yaml.safe_dump(tree))
-        for name in stage.STAGES:
+        for name in runner.STAGES:
             wall, _, peak = measure(name, project)
             results[name] = wall, peak
             print(f"{times} x, {name}: {wall:.1f} s, {peak:.0f} MiB", flush=True)
@@ -82,7 +84,7 @@ def table(found: dict[int, dict[str, tuple[float, float]]], resolution: int, epo
         f"| stage | {header} | exponent at the end | peak MiB: {header} |",
         "|---|" + "---:|" * (2 * len(sizes) + 1),
     ]
-    for name in stage.STAGES:
+    for name in runner.STAGES:
         seconds, peaks = zip(*(found[times][name] for times in sizes), strict=True)
         exponent = f"{np.diff(np.log(seconds))[-1] / np.diff(np.log(sizes))[-1]:.2f}" if len(sizes) > 1 else ""
         cells = [*(f"{value:.1f} s" for value in seconds), exponent, *(f"{peak:.0f}" for peak in peaks)]

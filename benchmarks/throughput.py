@@ -19,7 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from darkroom import demo, environment, files
+from darkroom.data import demo
+from darkroom.system import environment, files
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENDERS = ROOT / "benchmarks/contenders"

@@ -30,7 +30,7 @@ from growth import ROOT, measure
 from scipy import stats
 from throughput import fastai_version
 
-from darkroom import environment, files
+from darkroom.system import environment, files
 
 NOTES = """
 n seeds each; means with the 95 % interval over seeds (Student's t), which does not hold the chance of the test images: on the

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from darkroom import determinism
-from darkroom.params import Run
+from darkroom.system import determinism
+from darkroom.system.params import Run
 
 RUN = Run(seed=1, threads=1, mode="portable", device="cpu", precision="float32")
 determinism.prepare(RUN)  # before anything imports torch or NumPy
@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 from sklearn.datasets import load_digits  # noqa: E402
 
-from darkroom import demo  # noqa: E402
+from darkroom.data import demo  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 TRAVELS = [

@@ -11,8 +11,12 @@ import torch
 from PIL import Image
 
 from conftest import ROOT, SMALL, copy_project, run, set_params, write_digits
-from darkroom import checkpoint, figures, files, metrics, models, params, split, weights
-from darkroom.errors import UserError
+from darkroom.evaluation import metrics
+from darkroom.networks import checkpoint, models, weights
+from darkroom.pictures import figures
+from darkroom.stages import split
+from darkroom.system import files, params
+from darkroom.system.errors import UserError
 
 
 def stage(name: str) -> None:
@@ -121,7 +125,7 @@ def test_numbers_as_dvc_writes_them_are_numbers(folder: Path, text: str) -> None
     old = "lr: 0.05\n"
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, f"lr: {text}\n", 1))
-    from darkroom.train_scratch import Params
+    from darkroom.stages.train_scratch import Params
 
     assert params.load("train_scratch", Params).lr == 1e-5
 

@@ -11,7 +11,8 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from conftest import clone_of, run, vouch
-from darkroom import bootstrap, compare, data_diff, metrics
+from darkroom.comparison import compare, data_diff
+from darkroom.evaluation import bootstrap, metrics
 
 
 @pytest.fixture
@@ -245,7 +246,7 @@ def test_a_manifest_of_another_run_is_refused(branch: Path) -> None:
             "are not those of its params (train_scratch): run `dvc repro`",
         ),
         ("plots/roc.csv", lambda text: text + "x", "are not those of its plots/roc.csv: run `dvc repro`"),
-        ("src/darkroom/models.py", lambda text: text + "#\n", "are not those of its src/darkroom/models.py"),
+        ("src/darkroom/networks/models.py", lambda text: text + "#\n", "are not those of its src/darkroom/networks/models.py"),
         ("data/raw.dvc", lambda text: text.replace("md5: ", "md5: 0"), "are not those of its data/raw: run"),
     ],
 )

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from conftest import run
-from darkroom import environment, stage
+from darkroom import runner
+from darkroom.system import environment
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "darkroom"
@@ -34,10 +35,11 @@ CANNOT_CHANGE_A_RESULT = {
 }
 LOADED = """
 import importlib, importlib.metadata, sys
-from darkroom import determinism, params, stage
-if stage.with_torch(sys.argv[1]):
+from darkroom import runner
+from darkroom.system import determinism, params
+if runner.with_torch(sys.argv[1]):
     determinism.prepare(params.load("run", params.Run))
-importlib.import_module(f"darkroom.{sys.argv[1]}")
+importlib.import_module(f"darkroom.stages.{sys.argv[1]}")
 owners = importlib.metadata.packages_distributions()
 print(*{owner.lower() for module in list(sys.modules) for owner in owners.get(module.split(".")[0], [])})
 """
@@ -49,20 +51,24 @@ def loaded(name: str) -> set[str]:
     return set(run("python", "-c", LOADED, name, cwd=ROOT).split())
 
 
+def source(module: str) -> Path:
+    """The file of a module of ours."""
+    return ROOT / "src" / Path(*module.split(".")).with_suffix(".py")
+
+
 def imports(path: Path) -> set[Path]:
     """The modules of ours that the code in `path` imports, wherever in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "darkroom":
-            found |= {SOURCE / f"{alias.name}.py" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("darkroom."):
-            found.add(SOURCE / f"{str(node.module).split('.')[1]}.py")
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "darkroom":
+            inside = {source(f"{node.module}.{alias.name}") for alias in node.names}
+            found |= {path for path in inside if path.exists()} or {source(str(node.module))}
     return found
 
 
 def closure(name: str) -> set[Path]:
-    """Every file of ours that running the stage `name` executes."""
-    waiting = {SOURCE / "__init__.py", SOURCE / "__main__.py", SOURCE / f"{name}.py"}
+    """Every file of ours that running the stage `name` executes, but for packages' `__init__.py`, which hold no code."""
+    waiting = {SOURCE / "__main__.py", SOURCE / "stages" / f"{name}.py"}
     done: set[Path] = set()
     while waiting:
         path = waiting.pop()
@@ -76,18 +82,18 @@ def params_read(name: str) -> set[str]:
 
     Of `images`, only the resolution counts: where pixels are kept changes no result.
     """
-    nodes = list(ast.walk(ast.parse((SOURCE / f"{name}.py").read_text())))
+    nodes = list(ast.walk(ast.parse((SOURCE / "stages" / f"{name}.py").read_text())))
     loads = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "params.load"]
     loaded = {call.args[0].value for call in loads if isinstance(call.args[0], ast.Constant)}
     read = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
     if "images" in loaded:
         loaded.remove("images")
         loaded |= {"images.resolution"} & read
-    return loaded | ({"run"} if stage.with_torch(name) else set())
+    return loaded | ({"run"} if runner.with_torch(name) else set())
 
 
 def test_the_stages_are_those_of_the_design() -> None:
-    assert list(DAG) == list(stage.STAGES)
+    assert list(DAG) == list(runner.STAGES)
     assert all(own["desc"] for own in DAG.values())
 
 
@@ -101,8 +107,8 @@ def test_deps_are_the_import_closure(name: str) -> None:
 def test_requirements_are_those_that_it_loads(name: str) -> None:
     """A package that can change a result is pinned in a file that the stage depends on; a linter is in none."""
     declared = {dep for dep in DAG[name]["deps"] if dep.startswith("requirements/")}
-    assert declared == {f"requirements/{file}.txt" for file in stage.STAGES[name]}
-    pinned = {package.lower() for file in stage.STAGES[name] for package in environment.pins(file)}
+    assert declared == {f"requirements/{file}.txt" for file in runner.STAGES[name]}
+    pinned = {package.lower() for file in runner.STAGES[name] for package in environment.pins(file)}
     assert "numpy" in loaded(name)
     assert loaded(name) - pinned <= CANNOT_CHANGE_A_RESULT
 
@@ -120,4 +126,11 @@ def test_no_stage_imports_a_stage(name: str) -> None:
 @pytest.mark.parametrize("name", DAG)
 def test_stages_without_torch_do_not_import_it(name: str) -> None:
     """Directly or by way of a library that is built on it."""
-    assert ("torch" in loaded(name)) == stage.with_torch(name)
+    assert ("torch" in loaded(name)) == runner.with_torch(name)
+
+
+def test_packages_hold_no_code() -> None:
+    """So that their `__init__.py` need not be dependencies: each is one sentence on what lives there."""
+    for path in SOURCE.rglob("__init__.py"):
+        assert len(ast.parse(path.read_text()).body) == 1
+        assert ast.get_docstring(ast.parse(path.read_text()))

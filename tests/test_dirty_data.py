@@ -13,9 +13,12 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from conftest import set_params, write_digits
-from darkroom import data_diff, files, images, leaks, split
-from darkroom.errors import UserError
-from darkroom.survey import perceptual_hash, survey
+from darkroom.comparison import data_diff
+from darkroom.data import images, leaks
+from darkroom.data.survey import perceptual_hash, survey
+from darkroom.stages import split
+from darkroom.system import files
+from darkroom.system.errors import UserError
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
 

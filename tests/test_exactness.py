@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from conftest import ROOT, clone_of, run, set_params, write_digits
-from darkroom import environment
+from darkroom.system import environment
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # Runs at Python's start in every process of a stage: each path that is opened, listed, linked, renamed or removed is written

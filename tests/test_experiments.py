@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, clone_of, run, surroundings, vouch, wait_until_none
-from darkroom import seeds, tune
+from darkroom.experiments import seeds, tune
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from conftest import ROOT, RUN, run, set_params
-from darkroom import device
-from darkroom.errors import UserError
-from darkroom.images import load_folder
+from darkroom.data.images import load_folder
+from darkroom.system import device
+from darkroom.system.errors import UserError
 
 STAGE = str(ROOT / "src/darkroom")
 

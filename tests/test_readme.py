@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from conftest import ROOT, make_project, run, write_digits
-from darkroom import summary
+from darkroom.report import summary
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.S)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from conftest import ROOT, make_project, run, set_params, surroundings, wait_until_none, write_digits
-from darkroom import resume
+from darkroom.training import resume
 
 OUTS = ("models/{}.pth", "plots/train_{}.csv", "metrics/train_{}.json")
 

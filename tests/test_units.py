@@ -14,16 +14,21 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
 
 from conftest import ROOT, set_params
-from darkroom import augment, checkpoint, files, images, metrics, models, params, split, train_finetune, training
+from darkroom.data import images
+from darkroom.evaluation import metrics
+from darkroom.networks import checkpoint, models
+from darkroom.stages import split, train_finetune
+from darkroom.system import files, params
+from darkroom.training import augmentation, loop
 
-STILL = augment.Augment(
+STILL = augmentation.Augment(
     flip_horizontal=False, flip_vertical=False, rotation=0.0, zoom=0.0, shift=0.0, contrast=0.0, brightness=0.0
 )
 
 
 def draws(**values: float) -> torch.Tensor:
     """Draws of one image that change nothing, but for those named: the place of each is its key's number."""
-    row = torch.full((1, augment.DRAWS), 0.5)
+    row = torch.full((1, augmentation.DRAWS), 0.5)
     for key, value in values.items():
         row[0, int(key.removeprefix("at"))] = value
     return row
@@ -37,34 +42,34 @@ def picture() -> torch.Tensor:
 
 def test_flips_are_torchvisions(picture: torch.Tensor) -> None:
     how = STILL.model_copy(update={"flip_horizontal": True, "flip_vertical": True})
-    assert torch.equal(augment.augment(picture, draws(at0=0.9, at1=0.9), how), picture)
-    assert torch.equal(augment.augment(picture, draws(at0=0.1, at1=0.9), how), transforms.horizontal_flip(picture))
-    assert torch.equal(augment.augment(picture, draws(at0=0.9, at1=0.1), how), transforms.vertical_flip(picture))
+    assert torch.equal(augmentation.augment(picture, draws(at0=0.9, at1=0.9), how), picture)
+    assert torch.equal(augmentation.augment(picture, draws(at0=0.1, at1=0.9), how), transforms.horizontal_flip(picture))
+    assert torch.equal(augmentation.augment(picture, draws(at0=0.9, at1=0.1), how), transforms.vertical_flip(picture))
 
 
 @pytest.mark.parametrize(("draw", "angle"), [(0.0, -90), (1.0, 90)])
 def test_a_quarter_turn_is_a_quarter_turn(picture: torch.Tensor, draw: float, angle: int) -> None:
-    turned = augment.augment(picture, draws(at2=draw), STILL.model_copy(update={"rotation": 90.0}))
+    turned = augmentation.augment(picture, draws(at2=draw), STILL.model_copy(update={"rotation": 90.0}))
     torch.testing.assert_close(turned, torch.rot90(picture, angle // 90, (2, 3)), atol=0.05, rtol=0)
 
 
 def test_every_bound_is_kept(picture: torch.Tensor) -> None:
-    how = augment.Augment(
+    how = augmentation.Augment(
         flip_horizontal=True, flip_vertical=True, rotation=180.0, zoom=0.5, shift=0.3, contrast=0.5, brightness=0.5
     )
-    many = augment.augment(picture.expand(64, -1, -1, -1), torch.rand(64, augment.DRAWS), how)
+    many = augmentation.augment(picture.expand(64, -1, -1, -1), torch.rand(64, augmentation.DRAWS), how)
     assert many.min() >= 0
     assert many.max() <= 255
 
 
 def test_draws_depend_on_seed_and_epoch_alone() -> None:
-    order, values = training.draw(1, 3, 50)
+    order, values = loop.draw(1, 3, 50)
     torch.rand(7)
-    again, same = training.draw(1, 3, 50)
+    again, same = loop.draw(1, 3, 50)
     assert torch.equal(order, again)
     assert torch.equal(values, same)
-    assert not torch.equal(order, training.draw(1, 4, 50)[0])
-    assert not torch.equal(order, training.draw(2, 3, 50)[0])
+    assert not torch.equal(order, loop.draw(1, 4, 50)[0])
+    assert not torch.equal(order, loop.draw(2, 3, 50)[0])
 
 
 def test_shuffle_mode_is_split_folders(folder: Path) -> None:

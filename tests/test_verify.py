@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from conftest import clone_of, run
-from darkroom.difference import first_difference
+from darkroom.rebuild.difference import first_difference
 
 # Runs at Python's start in every process: folders list their files backwards.
 BACKWARDS = """

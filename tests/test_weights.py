@@ -17,8 +17,8 @@ from torchvision.models import ResNet18_Weights, resnet18
 from torchvision.transforms.v2 import functional as transforms
 
 from conftest import ROOT, run, set_params
-from darkroom import models, weights
-from darkroom.errors import UserError
+from darkroom.networks import models, weights
+from darkroom.system.errors import UserError
 
 
 @pytest.mark.parametrize(("picture", "name"), [("china.jpg", "palace"), ("flower.jpg", "daisy")])

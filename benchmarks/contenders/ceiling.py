@@ -8,8 +8,8 @@ In the surroundings of `ours`: threads, the kernels of MODE, freed memory kept. 
 import sys
 import time
 
-from darkroom import determinism
-from darkroom.params import Run
+from darkroom.system import determinism
+from darkroom.system.params import Run
 
 _, MODEL, MODE = sys.argv[1:]
 determinism.prepare(Run(seed=1, threads=2, mode=MODE, device="cpu", precision="float32"))  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ RESOLUTION, BATCH, IMAGES, WARM_UP = 128, 32, 640, 3  # pixels, images, images t
 
 def network(name: str, classes: int) -> Any:
     """EfficientNet-Lite0 with its ImageNet weights, or the small CNN of the default params."""
-    from darkroom import models, weights
+    from darkroom.networks import models, weights
 
     if name == "small":
         return models.small_cnn(classes, width=32, blocks=5, dropout=0.0)

@@ -39,7 +39,7 @@ MIRRORS: list[list[int]] = [[], [2], [3], [2, 3]] if FLIPS else [[]]
 
 def backbone() -> tuple[torch.nn.Module, int]:
     """Ours up to its last maps."""
-    from darkroom import models, weights
+    from darkroom.networks import models, weights
 
     net, features = models.without_head(weights.load_pretrained("tf_efficientnet_lite0", "default").model)
     net.global_pool = torch.nn.Identity()

@@ -15,7 +15,7 @@ import json  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
-from darkroom import determinism, params  # noqa: E402
+from darkroom.system import determinism, params  # noqa: E402
 
 RUN = params.load("run", params.Run).model_copy(update={"seed": int(sys.argv[1])})
 determinism.prepare(RUN)
@@ -23,12 +23,13 @@ determinism.prepare(RUN)
 import torch  # noqa: E402
 from common import merged_accuracy  # noqa: E402
 
-from darkroom import train_finetune, training  # noqa: E402
-from darkroom.checkpoint import About  # noqa: E402
-from darkroom.images import Folder, load_folder  # noqa: E402
-from darkroom.inference import predict, views  # noqa: E402
+from darkroom.stages import train_finetune  # noqa: E402
+from darkroom.training import loop  # noqa: E402
+from darkroom.networks.checkpoint import About  # noqa: E402
+from darkroom.data.images import Folder, load_folder  # noqa: E402
+from darkroom.networks.forward import predict, views  # noqa: E402
 
-load, score = params.load, training.score
+load, score = params.load, loop.score
 looking = 0.0
 test: list[Folder] = []
 
@@ -56,6 +57,6 @@ def score_and_look(model: torch.nn.Module, data: Folder, about: About, run: para
 
 
 params.load = load_with_seed
-training.score = score_and_look
+loop.score = score_and_look
 Path(".darkroom/state/train_finetune.pt").unlink(missing_ok=True)
 train_finetune.main()

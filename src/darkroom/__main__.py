@@ -11,10 +11,11 @@ from pathlib import Path
 PARENT = os.getppid()  # asked first: imports take long enough for it to be killed meanwhile
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from darkroom import process, stage  # noqa: E402  (only now is this the right darkroom)
+from darkroom import runner  # noqa: E402  (only now is this the right darkroom)
+from darkroom.system import process  # noqa: E402  (only now is this the right darkroom)
 
 if "DVC_STAGE" in os.environ:
     process.end_with_parent(PARENT)  # it would go on writing while the next `dvc repro` starts the same stage
-if len(sys.argv) != 2 or sys.argv[1] not in stage.STAGES:
-    sys.exit(f"usage: python src/darkroom {{{','.join(stage.STAGES)}}}")
-sys.exit(stage.run(sys.argv[1]))
+if len(sys.argv) != 2 or sys.argv[1] not in runner.STAGES:
+    sys.exit(f"usage: python src/darkroom {{{','.join(runner.STAGES)}}}")
+sys.exit(runner.run(sys.argv[1]))

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from darkroom import dvc, stage
-from darkroom.errors import UserError
+from darkroom import runner
+from darkroom.system import dvc
+from darkroom.system.errors import UserError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,7 +32,9 @@ def main() -> None:
 @app.command()
 def run() -> None:
     """All of it: data/raw where it is missing, `dvc repro`, and the results as a table."""
-    from darkroom import demo, git, summary
+    from darkroom.data import demo
+    from darkroom.report import summary
+    from darkroom.system import git
 
     started = time.monotonic()
     git.refuse_elsewhere()
@@ -44,7 +47,7 @@ def run() -> None:
 @app.command()
 def demo() -> None:
     """Lay out the demo data (2,624 solar cells, CC BY-NC-SA 4.0) as data/raw."""
-    from darkroom import demo
+    from darkroom.data import demo
 
     demo.lay_out(demo.RAW)
 
@@ -52,7 +55,7 @@ def demo() -> None:
 @app.command()
 def summary() -> None:
     """The results as a table, without running anything."""
-    from darkroom import summary
+    from darkroom.report import summary
 
     print(summary.table())
 
@@ -68,7 +71,7 @@ def verify(
 
     With --set there is nothing in dvc.lock to compare with: HEAD is then built twice, and the builds are compared.
     """
-    from darkroom import verify
+    from darkroom.rebuild import verify
 
     raise typer.Exit(verify.verify(change or []))
 
@@ -82,12 +85,12 @@ def data_diff(
     ] = None,
 ) -> None:
     """Which images were added, removed, relabelled, moved or renamed between two revisions, as Markdown."""
-    from darkroom import data_diff
+    from darkroom.comparison import data_diff
 
     changes = data_diff.diff(data_diff.read_manifest(old), data_diff.read_manifest(new))
     print(data_diff.markdown(changes, old, new or "the work tree"), end="")
     if picture and changes:
-        from darkroom import thumbnails
+        from darkroom.comparison import thumbnails
 
         thumbnails.of_changes(changes, old, new, picture)
 
@@ -108,7 +111,7 @@ def compare(
     ] = None,
 ) -> None:
     """What differs between two revisions, and whether it means anything: from Git alone, in seconds."""
-    from darkroom import compare, report, revision
+    from darkroom.comparison import compare, report, revision
 
     if fail_on not in (None, "worse"):
         raise UserError(f"--fail-on {fail_on}: the one thing to fail on is 'worse'")
@@ -135,15 +138,16 @@ def pr_report(
     ] = "../",
 ) -> None:
     """Write report/report.md for the reviewers of a pull request: the work tree against BASE."""
-    from darkroom import pr_report
+    from darkroom.comparison import pull_request
 
-    print(pr_report.write(base or None, pictures))
+    print(pull_request.write(base or None, pictures))
 
 
 @app.command()
 def seeds(count: Annotated[int, typer.Option(min=2, help="How many seeds, from run.seed on.")] = 5) -> None:
     """Run the params as they are under several seeds, as experiments: mean, spread and detectable difference."""
-    from darkroom import report, seeds
+    from darkroom.comparison import report
+    from darkroom.experiments import seeds
 
     report.show(seeds.run(count))
 
@@ -159,18 +163,19 @@ def tune(
     ] = None,
 ) -> None:
     """Search for better params by Optuna: each trial a DVC experiment, judged by val alone."""
-    from darkroom import report, tune
+    from darkroom.comparison import report
+    from darkroom.experiments import tune
 
     report.show(tune.run(space, name, trials, storage))
 
 
 def _stage_command(name: str) -> Callable[[], None]:
     def command() -> None:
-        raise typer.Exit(stage.run(name))
+        raise typer.Exit(runner.run(name))
 
     command.__doc__ = f"Run the stage {name} alone, as `dvc repro` would."
     return command
 
 
-for _name in stage.STAGES:
+for _name in runner.STAGES:
     app.command(_name, rich_help_panel="Stages")(_stage_command(_name))

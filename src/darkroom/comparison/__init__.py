@@ -1,0 +1,1 @@
+"""`darkroom compare`, `data-diff` and `pr-report`: two revisions side by side."""

@@ -1,0 +1,177 @@
+"""Files to pixels: any image file to 8-bit RGB, any folder of class folders to one array."""
+
+import math
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from darkroom.system.errors import UserError
+
+# What torchvision's ImageFolder takes for an image, and GIF. What a file holds need not be what its suffix says.
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"})
+SPILL = Path(".darkroom")  # beside the project: a folder for temporary files is often memory itself
+BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
+
+Image.MAX_IMAGE_PIXELS = None  # the stage split has a limit of its own, which the user can set
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The images of one side of the split, in the order of their paths.
+
+    Attributes:
+        pixels: uint8 (N, resolution, resolution, 3), RGB, 0 to 255.
+        labels: int64 (N,), indices into `classes`.
+        paths: N POSIX paths relative to the folder, `class/.../name`.
+        classes: The class names, sorted.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    paths: list[str]
+    classes: list[str]
+
+
+def open_rgb(path: str | Path | IO[bytes]) -> Image.Image:
+    """Decode an image file (or the bytes of one) to 8-bit RGB, upright.
+
+    The first frame of an animation; EXIF orientation applied; 16-bit grey scaled to 8 bits; transparency flattened on
+    white.
+
+    Raises:
+        OSError, SyntaxError, ValueError: Pillow cannot decode the file.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # remarks on odd metadata; what matters is raised
+        with Image.open(path) as file:
+            image: Image.Image = ImageOps.exif_transpose(file)
+            if image.mode == "F":
+                raise ValueError("floating-point pixels have no stated range")
+            if image.mode.startswith("I"):
+                return _grey_from_16_bits(image).convert("RGB")
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
+            return image.convert("RGB")
+
+
+def _grey_from_16_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey (which Pillow may hold in 32 bits) as 8-bit grey: scaled, where Pillow's convert() would clip."""
+    return Image.fromarray((np.asarray(image).clip(0, 65535).astype(np.uint32) // 257).astype(np.uint8))
+
+
+def resized(image: Image.Image, resolution: int) -> np.ndarray:
+    """`image` as uint8 (resolution, resolution, 3): the whole picture, squeezed to a square where it is none.
+
+    Pillow's bilinear filter widens its support when it shrinks (antialiasing) and computes in integers, so that every CPU
+    gives the same pixels.
+    """
+    return np.asarray(image.resize((resolution, resolution), Image.Resampling.BILINEAR))
+
+
+def list_images(folder: str | Path) -> list[str]:
+    """POSIX paths, relative to `folder` and sorted, of the image files in its class folders."""
+    folder = Path(folder)
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.glob("*/**/*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def load_folder(
+    folder: str | Path,
+    resolution: int,
+    memory: int,
+    classes: list[str] | None = None,
+    paths: list[str] | None = None,
+) -> Folder:
+    """Decode every image of `folder`, which is laid out as `class/.../name`, once.
+
+    Args:
+        folder: One side of the split.
+        resolution: The side of the squares, in pixels.
+        memory: How many MiB of pixels may be held in memory; more are kept in a file. The pixels are the same.
+        classes: The class names that the folder must have; its own when None.
+        paths: Which of its images; all when None.
+
+    Raises:
+        UserError: The folder holds no image, one that cannot be decoded, or other classes; or there is no room on the disk for
+            what does not fit into memory.
+    """
+    folder = Path(folder)
+    every = list_images(folder)
+    paths = every if paths is None else paths
+    if not every:
+        raise UserError(f"{folder} holds no images: run `dvc repro split` first")
+
+    pixels = _room_for((len(paths), resolution, resolution, 3), memory)
+
+    def decode(index: int) -> None:
+        try:
+            pixels[index] = resized(open_rgb(folder / paths[index]), resolution)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(
+                f"{folder / paths[index]} cannot be decoded ({error}): run `dvc repro split` again"
+            ) from None
+
+    for _ in in_threads(decode, range(len(paths))):
+        pass
+    names = [path.split("/", 1)[0] for path in paths]
+    own = sorted({path.split("/", 1)[0] for path in every})
+    if classes not in (None, own):
+        raise UserError(
+            f"{folder} has the classes {own}, but {classes} are expected: run `dvc repro` to build all of it anew"
+        )
+    return Folder(pixels, np.searchsorted(own, names).astype(np.int64), paths, own)
+
+
+def _room_for(shape: tuple[int, ...], memory: int) -> np.ndarray:
+    """A uint8 array of `shape`: in memory where it takes no more than `memory` MiB, else in a file that is mapped to memory.
+
+    The file has no name, so that it goes with the process, however that ends. Its room is taken at once: a disk that
+    fills up later would end the process without a word.
+
+    Raises:
+        UserError: There is no room on the disk.
+    """
+    size = math.prod(shape)
+    if size <= memory * 2**20:
+        return np.empty(shape, np.uint8)
+    SPILL.mkdir(exist_ok=True)
+    with tempfile.TemporaryFile(dir=SPILL) as file:
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                raise UserError(
+                    f"{SPILL.absolute()} has no room for {size / 2**20:,.0f} MiB of pixels ({error.strerror}): make "
+                    "room there, or raise images.memory in params.yaml"
+                ) from None
+        return np.memmap(file, np.uint8, "w+", shape=shape)
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`map(work, items)` on every core, in order, with a bounded number of items under way.
+
+    Threads are enough: Pillow lets go of Python's lock while it decodes and resizes.
+    """
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    stream = iter(items)
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = [pool.submit(work, item) for item in islice(stream, 4 * workers)]
+        while waiting:
+            yield waiting.pop(0).result()
+            waiting.extend(pool.submit(work, item) for item in islice(stream, 1))

@@ -1,0 +1,139 @@
+"""What lies in data/raw: which files are images that can be used, and why the others are not."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from darkroom.data.images import SUFFIXES, open_rgb
+from darkroom.system import files
+from darkroom.system.parallel import on_every_core
+
+SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})  # and all that begin with a dot
+CACHE = Path(".dvc/cache")  # where links lead when DVC is set to link instead of copy
+HASH_SIDE = 16  # a perceptual hash has this number squared of bits
+
+
+class Found(NamedTuple):
+    """A file of data/raw that is no system file. `reason` says why it cannot be used, "" where it can."""
+
+    path: str  # POSIX, relative to data/raw
+    sha256: str  # "" where it was not read
+    phash: bytes  # b"" where it was not decoded
+    reason: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the bytes of a file tell, whatever its name."""
+
+    phash: bytes
+    reason: str
+
+
+def survey(raw: Path, max_megapixels: float, depth: int = 1) -> list[Found]:
+    """Every file of `raw` but hidden and system files, sorted by path; each content decoded once, on every core.
+
+    Links are followed inside `raw` (and into DVC's cache), and not outside.
+
+    Args:
+        raw: The data set.
+        max_megapixels: Larger pictures are not decoded.
+        depth: How many folders deep the class folders' files lie: 1 in class/name, 2 in side/class/name.
+    """
+    paths = sorted(_walk(raw))
+    reasons = {path: refused_by_name(raw, path, depth) for path in paths}
+    usable = [path for path in paths if not reasons[path]]
+    hashes = dict(zip(usable, on_every_core(partial(_sha256, raw), usable), strict=True))
+    one_of_each = {digest: path for path, digest in reversed(hashes.items())}
+    examined = on_every_core(partial(examine, raw, max_megapixels), list(one_of_each.values()))
+    bar = tqdm(examined, "looking at images", len(one_of_each), unit="image", leave=False, disable=None)
+    contents = dict(zip(one_of_each, bar, strict=True))
+
+    def found(path: str) -> Found:
+        digest = hashes.get(path, "")
+        content = contents.get(digest, Content(b"", reasons[path]))
+        return Found(path, digest, content.phash, content.reason)
+
+    return [found(path) for path in paths]
+
+
+def _walk(raw: Path) -> Iterator[str]:
+    """Paths of files, and of links to folders, which are not followed, below `raw`."""
+    for folder, folders, names in os.walk(raw):
+        links = [name for name in folders if (Path(folder) / name).is_symlink()]
+        folders[:] = [name for name in folders if not is_system_file(name) and name not in links]
+        for name in [*names, *links]:
+            if not is_system_file(name):
+                yield (Path(folder) / name).relative_to(raw).as_posix()
+
+
+def is_system_file(name: str) -> bool:
+    """Whether a file or folder of this name belongs to the operating system or is hidden."""
+    return name.startswith(".") or name in SYSTEM_FILES
+
+
+def refused_by_name(raw: Path, path: str, depth: int) -> str:
+    """Why a file can't be used without a look into it; "" where nothing speaks against it."""
+    place = raw / path
+    if "\r" in path or not _is_utf8(path):
+        return "has a name that is not UTF-8, or that holds a carriage return"
+    try:
+        target = place.resolve()
+    except (OSError, RuntimeError):  # a loop
+        return "is a link to nothing"
+    if not target.exists():
+        return "is a link to nothing"
+    if target.is_dir():
+        return "is a link to a folder"
+    if path.count("/") < depth:
+        return "lies in no class folder"
+    if not (target.is_relative_to(raw.resolve()) or target.is_relative_to(CACHE.resolve())):
+        return "is a link out of the data set"
+    if not target.is_file():
+        return "is not a regular file"
+    if place.suffix.lower() not in SUFFIXES:
+        return "is not named as an image"
+    return ""
+
+
+def _is_utf8(path: str) -> bool:
+    """Whether a name can be written down; Python holds other bytes of a name as lone surrogates."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def examine(raw: Path, max_megapixels: float, name: str) -> Content:
+    """Decode the file `name` of `raw` whole, if it is not larger than allowed."""
+    path = raw / name
+    if path.stat().st_size == 0:
+        return Content(b"", "is empty")
+    try:
+        with Image.open(path) as image:
+            megapixels = image.width * image.height / 1e6
+        if megapixels > max_megapixels:
+            return Content(b"", f"has {megapixels:.0f} megapixels, more than split.max_megapixels allows")
+        return Content(perceptual_hash(open_rgb(path)), "")
+    except UnidentifiedImageError:
+        return Content(b"", "is not an image")
+    except Exception as error:  # on damaged bytes Pillow's decoders stumble in many ways
+        return Content(b"", f"cannot be decoded: {' '.join(str(error).split())}".replace(str(path), path.name))
+
+
+def perceptual_hash(image: Image.Image) -> bytes:
+    """Difference hash (Krawetz 2013): whether each pixel of a small grey copy is darker than its right neighbour."""
+    small = np.asarray(image.convert("L").resize((HASH_SIDE + 1, HASH_SIDE), Image.Resampling.BOX)).astype(np.int16)
+    return np.packbits(small[:, 1:] > small[:, :-1]).tobytes()
+
+
+def _sha256(raw: Path, name: str) -> str:
+    return files.sha256((raw / name).read_bytes())

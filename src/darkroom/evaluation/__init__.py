@@ -1,0 +1,1 @@
+"""Metrics, their intervals and their tests. Arrays in, numbers out."""

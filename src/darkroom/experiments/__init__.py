@@ -1,0 +1,1 @@
+"""`darkroom seeds` and `tune`: many runs of the same project."""

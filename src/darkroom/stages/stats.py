@@ -1,0 +1,93 @@
+"""Stage stats: what the training images are like, and the mean and std that normalise them."""
+
+import math
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from darkroom.data.images import list_images, open_rgb, resized
+from darkroom.pictures import figures
+from darkroom.system import files, params
+from darkroom.system.errors import UserError
+from darkroom.system.parallel import on_every_core
+
+TRAIN = Path("data/split/train")
+CHANNELS = ("red", "green", "blue")
+
+
+class Params(params.Section):
+    """Section `stats` of params.yaml."""
+
+    contact_sheet: Annotated[int, Field(ge=1, le=400)]
+
+
+class Summary(NamedTuple):
+    """What is kept of one image: integers, whose sums are exact in any order."""
+
+    total: np.ndarray  # int64 (3,), sums over pixels of each channel, 0 to 255
+    squares: np.ndarray  # int64 (3,), sums of squares
+    size: tuple[int, int]  # width and height of the file's picture
+
+
+def main() -> None:
+    """Read the training images; write their statistics, their sizes and a contact sheet a class."""
+    choices = params.load("stats", Params)
+    images = params.load("images", params.Images)
+    paths = list_images(TRAIN)
+    if not paths:
+        raise UserError(f"{TRAIN} holds no images: run `dvc repro split` first")
+    mean, std, sizes = measure(paths, images.resolution)
+    counts = Counter(path.split("/", 1)[0] for path in paths)
+    with files.new_folder("plots/contact_sheets") as folder:
+        for label in counts:
+            own = [path for path in paths if path.startswith(f"{label}/")]
+            step = max(1, len(own) // choices.contact_sheet)  # evenly over the class, not its first few
+            shown = [open_rgb(TRAIN / path) for path in own[::step][: choices.contact_sheet]]
+            figures.contact_sheet(shown, folder / f"{label}.png")
+    rows = [(width, height, number) for (width, height), number in sorted(sizes.items())]
+    files.write_csv("plots/image_sizes.csv", ("width", "height", "count"), rows)
+    files.write_json(
+        "metrics/stats.json",
+        {
+            "resolution": images.resolution,
+            "mean": dict(zip(CHANNELS, mean, strict=True)),
+            "std": dict(zip(CHANNELS, std, strict=True)),
+            "classes": counts,
+            "width": spread([width for width, _ in sizes.elements()]),
+            "height": spread([height for _, height in sizes.elements()]),
+        },
+    )
+
+
+def measure(paths: list[str], resolution: int) -> tuple[list[float], list[float], Counter[tuple[int, int]]]:
+    """Mean and standard deviation of each channel over all pixels (of RGB scaled to 0 to 1), and the pictures' sizes.
+
+    One image at a time is in memory for each core; the sums are integers, so that neither their order nor the number of
+    images costs a digit.
+    """
+    total, squares, sizes = np.zeros(3, np.int64), np.zeros(3, np.int64), Counter[tuple[int, int]]()
+    for summary in on_every_core(partial(summarise, resolution), paths):
+        total += summary.total
+        squares += summary.squares
+        sizes[summary.size] += 1
+    number = len(paths) * resolution**2
+    mean = [int(value) / number / 255 for value in total]
+    # In Python's unbounded integers: the difference of two large numbers would lose digits in float64.
+    variance = [int(s) * number - int(t) ** 2 for s, t in zip(squares, total, strict=True)]
+    return mean, [math.sqrt(value) / number / 255 for value in variance], sizes
+
+
+def summarise(resolution: int, path: str) -> Summary:
+    """Look at one training image."""
+    image = open_rgb(TRAIN / path)
+    pixels = resized(image, resolution).reshape(-1, 3).astype(np.int64)
+    return Summary(pixels.sum(0), (pixels**2).sum(0), image.size)
+
+
+def spread(values: list[int]) -> dict[str, float]:
+    """Minimum, median and maximum."""
+    return {"min": min(values), "median": float(np.median(values)), "max": max(values)}
