@@ -16,6 +16,6 @@ from darkroom.system import process  # noqa: E402  (only now is this the right d
 
 if "DVC_STAGE" in os.environ:
     process.end_with_parent(PARENT)  # it would go on writing while the next `dvc repro` starts the same stage
-if len(sys.argv) != 2 or sys.argv[1] not in runner.STAGES:
-    sys.exit(f"usage: python src/darkroom {{{','.join(runner.STAGES)}}}")
-sys.exit(runner.run(sys.argv[1]))
+if len(sys.argv) != 2 or sys.argv[1] not in runner.names():
+    sys.exit(f"usage: python src/darkroom {{{','.join(runner.names())}}}")
+sys.exit(runner.run_stage(sys.argv[1]))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from darkroom import runner
-from darkroom.system import dvc
+from darkroom.system import dvc, markdown
 from darkroom.system.errors import UserError
 
 app = typer.Typer(
@@ -32,13 +32,13 @@ def main() -> None:
 @app.command()
 def run() -> None:
     """All of it: data/raw where it is missing, `dvc repro`, and the results as a table."""
-    from darkroom.data import demo
+    from darkroom.data import tracked
     from darkroom.report import summary
     from darkroom.system import git
 
     started = time.monotonic()
     git.refuse_elsewhere()
-    demo.provide_raw()
+    tracked.provide_raw()
     if code := dvc.call("repro"):
         raise typer.Exit(code)
     print(summary.table(time.monotonic() - started))
@@ -48,8 +48,9 @@ def run() -> None:
 def demo() -> None:
     """Lay out the demo data (2,624 solar cells, CC BY-NC-SA 4.0) as data/raw."""
     from darkroom.data import demo
+    from darkroom.data.layout import RAW
 
-    demo.lay_out(demo.RAW)
+    demo.lay_out(RAW)
 
 
 @app.command()
@@ -74,6 +75,15 @@ def verify(
     from darkroom.rebuild import verify
 
     raise typer.Exit(verify.verify(change or []))
+
+
+@app.command()
+def deps() -> None:
+    """Write into dvc.yaml what each stage depends on, from its code and from the list of models."""
+    from darkroom.rebuild import dependencies
+
+    changed = dependencies.write()
+    print(f"dvc.yaml: {', '.join(changed)} changed" if changed else "dvc.yaml is up to date")
 
 
 @app.command("data-diff")
@@ -122,7 +132,7 @@ def compare(
     if as_json:
         print(report.as_json(found), end="")
     else:
-        report.show(report.markdown(found))
+        markdown.show(report.markdown(found))
     if html:
         report.write_html(found, sides[1], html)
     for reason in reasons:
@@ -146,10 +156,9 @@ def pr_report(
 @app.command()
 def seeds(count: Annotated[int, typer.Option(min=2, help="How many seeds, from run.seed on.")] = 5) -> None:
     """Run the params as they are under several seeds, as experiments: mean, spread and detectable difference."""
-    from darkroom.comparison import report
     from darkroom.experiments import seeds
 
-    report.show(seeds.run(count))
+    markdown.show(seeds.run(count))
 
 
 @app.command()
@@ -163,19 +172,18 @@ def tune(
     ] = None,
 ) -> None:
     """Search for better params by Optuna: each trial a DVC experiment, judged by val alone."""
-    from darkroom.comparison import report
     from darkroom.experiments import tune
 
-    report.show(tune.run(space, name, trials, storage))
+    markdown.show(tune.run(space, name, trials, storage))
 
 
 def _stage_command(name: str) -> Callable[[], None]:
     def command() -> None:
-        raise typer.Exit(runner.run(name))
+        raise typer.Exit(runner.run_stage(name))
 
     command.__doc__ = f"Run the stage {name} alone, as `dvc repro` would."
     return command
 
 
-for _name in runner.STAGES:
+for _name in runner.names():
     app.command(_name, rich_help_panel="Stages")(_stage_command(_name))

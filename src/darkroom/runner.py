@@ -1,4 +1,4 @@
-"""Runs one stage: settles the environment first, and turns a user's mistake into a sentence."""
+"""Runs one stage: prepares the process for it, and turns a user's mistake into a sentence."""
 
 import errno
 import importlib
@@ -6,18 +6,12 @@ import sys
 import time
 from pathlib import Path
 
-from darkroom.system import determinism, environment, params, process
+from darkroom.system import params, pins, pipeline, process
 from darkroom.system.errors import UserError
 
-# In the order of the DAG, each with those of requirements/*.txt that can change what it writes.
-STAGES = {
-    "split": ("data", "figures"),
-    "stats": ("data", "figures"),
-    "train_scratch": ("data", "models"),
-    "train_finetune": ("data", "models"),
-    "evaluate": ("data", "models", "figures"),
-    "tsne": ("data", "models", "figures"),
-}
+# Stages and what torch needs are imported by name, so that they are dependencies of the stages alone that use them.
+STAGES = Path(__file__).with_name("stages")
+COMPUTES = "models"  # a stage that depends on requirements/models.txt computes with torch
 # What a user can do about an OSError that is no bug of ours.
 WAYS_OUT = {
     **dict.fromkeys(
@@ -28,16 +22,12 @@ WAYS_OUT = {
 }
 
 
-def run(name: str) -> int:
-    """Run the stage `name` in the current folder and return its exit code: 0, or 2 for a mistake of the user's."""
+def run_stage(name: str) -> int:
+    """Run a stage of dvc.yaml in the current folder and return its exit code: 0, or 2 for a mistake of the user's."""
     started = time.monotonic()
     try:
         with process.alone(name):
-            environment.check(STAGES[name])
-            if with_torch(name):
-                settings = params.load("run", params.Run)
-                determinism.prepare(settings)
-                print(", ".join(f"{key} {value}" for key, value in _facts(settings).items()), flush=True)
+            prepare(name)
             importlib.import_module(f"darkroom.stages.{name}").main()
         print(
             f"{name} took {time.monotonic() - started:.1f} s and at most {process.peak_memory():,.0f} MiB", flush=True
@@ -59,11 +49,22 @@ def run(name: str) -> int:
     return 0
 
 
-def with_torch(name: str) -> bool:
-    """Whether the stage computes with torch, whose CPU caps must stand before its import."""
-    return "models" in STAGES[name]
+def prepare(name: str) -> None:
+    """Check params.yaml and the installed packages, and settle what torch needs before the stage imports it.
+
+    Raises:
+        UserError: dvc.yaml has no such stage, params.yaml has an unknown section, or a package has another version.
+    """
+    stages = pipeline.stages()
+    if name not in stages:
+        raise UserError(f"{pipeline.PIPELINE} has no stage '{name}': add it, or mend its spelling")
+    params.refuse_unknown(pipeline.sections(stages))
+    requirements = pipeline.requirements(stages[name])
+    pins.check(requirements)
+    if COMPUTES in requirements:
+        importlib.import_module("darkroom.system.determinism").settle()
 
 
-def _facts(settings: params.Run) -> dict[str, str]:
-    """The log's first line."""
-    return {**environment.made_by(settings), **environment.here()}
+def names() -> list[str]:
+    """The stages that there are: the files in stages/."""
+    return sorted(path.stem for path in STAGES.glob("[!_]*.py"))

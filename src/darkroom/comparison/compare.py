@@ -11,9 +11,10 @@ import numpy as np
 from darkroom.comparison import data_diff
 from darkroom.comparison.revision import Predictions, Revision
 from darkroom.evaluation import bootstrap, metrics
-from darkroom.rebuild.difference import leaves
-from darkroom.report.summary import MODELS
+from darkroom.evaluation.titles import MODELS
+from darkroom.system import lock
 from darkroom.system.errors import UserError
+from darkroom.system.trees import leaves
 
 SMALL = 100  # images; on fewer, only a landslide shows
 FEW = 30  # images; on fewer, the bootstrap's intervals are too short: of equal models they set 6 to 30 in 100 apart
@@ -238,12 +239,9 @@ def param_changes(base: Any, head: Any) -> dict[str, tuple[str | None, str | Non
 
 
 def changed_stages(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
-    """The stages that had to run anew between the two: their command, inputs or params differ in dvc.lock."""
-
-    def inputs(lock: Mapping[str, Any], stage: str) -> Any:
-        return {key: value for key, value in lock.get(stage, {}).items() if key != "outs"}
-
-    return [stage for stage in {**base, **head} if inputs(base, stage) != inputs(head, stage)]
+    """The stages that ran again between the two: their command, dependencies or params differ in dvc.lock."""
+    stages = dict.fromkeys([*base, *head])
+    return [stage for stage in stages if lock.inputs(base.get(stage, {})) != lock.inputs(head.get(stage, {}))]
 
 
 def failures(comparison: Comparison, fail_on_worse: bool, max_drop: Mapping[str, float]) -> list[str]:

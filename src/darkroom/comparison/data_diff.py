@@ -2,16 +2,15 @@
 
 import csv
 import io
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-from darkroom.system import git
+from darkroom.data.layout import MANIFEST
+from darkroom.system import dvc, git
 from darkroom.system.errors import UserError
+from darkroom.system.markdown import cell, code
 
-MANIFEST = "data/manifest.csv"
 KINDS = ("added", "removed", "relabelled", "moved", "renamed", "left out")
 LISTED = 20  # files of each kind that the report names
 
@@ -42,11 +41,11 @@ def read_manifest(revision: str | None) -> list[Row]:
     """
     git.refuse_elsewhere()
     if revision is None:
-        if not Path(MANIFEST).exists():
+        if not MANIFEST.exists():
             raise UserError(f"there is no {MANIFEST} in the work tree: run `dvc repro split`")
-        text = Path(MANIFEST).read_bytes().decode("utf-8", "surrogateescape")
+        text = MANIFEST.read_bytes().decode("utf-8", "surrogateescape")
     else:
-        content = git.show(git.commit(revision), MANIFEST)
+        content = git.show(dvc.commit(revision), str(MANIFEST))
         if content is None:
             raise UserError(f"revision '{revision}' has no {MANIFEST}: it is from before the first `dvc repro`")
         text = content.decode("utf-8", "surrogateescape")
@@ -163,15 +162,3 @@ def _in_words(change: Change) -> str:
             return f"{name} {row.reason}"
         case _:
             return f"{name} ({row.split})"
-
-
-def code(text: str) -> str:
-    """As Markdown's code, whatever it holds: files and experiments may bear any name."""
-    shown = text if text.isprintable() else repr(text)
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
-    return f"{fence}{shown}{fence}" if len(fence) == 1 else f"{fence} {shown} {fence}"
-
-
-def cell(text: str) -> str:
-    """As code within a table, where a bar would end the cell."""
-    return code(text).replace("|", "\\|")

@@ -4,8 +4,6 @@ import base64
 import io
 import json
 import math
-import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -15,16 +13,14 @@ from typing import Any
 from jinja2 import Environment
 from markdown_it import MarkdownIt
 from PIL import Image
-from rich.console import Console
-from rich.markdown import Markdown as RichMarkdown
 
 from darkroom.comparison import data_diff, revision, thumbnails
 from darkroom.comparison.compare import SMALL, Comparison, Flip, Headline
-from darkroom.comparison.data_diff import cell, code
 from darkroom.comparison.revision import Revision
-from darkroom.report.summary import MODELS, TITLES
+from darkroom.evaluation.titles import MODELS, TITLES
 from darkroom.system import files
 from darkroom.system.errors import UserError
+from darkroom.system.markdown import cell, code
 
 LISTED = 20  # flips that Markdown names
 PICTURED, THUMBNAIL = 100, 128  # flips that HTML shows; pixels
@@ -182,14 +178,6 @@ def _data_uri(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def show(text: str) -> None:
-    """Print Markdown: as it is, or on a terminal with its tables drawn."""
-    if sys.stdout.isatty():
-        Console().print(RichMarkdown(re.sub("</?(details|summary)>", "", text)))
-    else:
-        print(text, end="")
 
 
 def drops(texts: Sequence[str]) -> dict[str, float]:

@@ -13,12 +13,13 @@ import numpy as np
 import yaml
 
 from darkroom.comparison.data_diff import Row, read_manifest
-from darkroom.report.summary import MODELS
-from darkroom.system import git, params
+from darkroom.data.layout import RAW, TRACKED
+from darkroom.evaluation.titles import MODELS
+from darkroom.system import dvc, git, params
 from darkroom.system.errors import UserError
+from darkroom.system.trees import value_at
 
 PREDICTIONS = "plots/predictions.csv"
-RAW = "data/raw"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def load(name: str | None) -> Revision:
     """
     git.refuse_elsewhere()
     shown = name or "the work tree"
-    commit = None if name is None else git.commit(name)
+    commit = None if name is None else dvc.commit(name)
     texts = {path: _text(commit, path, name) for path in (str(params.PARAMS), "dvc.lock", PREDICTIONS)}
     manifest = read_manifest(commit)
     try:
@@ -98,7 +99,7 @@ def _param_of_another_run(tree: dict[str, Any], lock: dict[str, Any]) -> str:
     made = {out["path"]: out["md5"] for stage in lock.values() for out in stage.get("outs", [])}
     for stage in lock.values():
         for path, used in stage.get("params", {}).get(str(params.PARAMS), {}).items():
-            if params.value_at(tree, path) != used:
+            if value_at(tree, path) != used:
                 return f"params ({path})"
         for used in stage.get("deps", []):
             if made.get(used["path"], used["md5"]) != used["md5"]:
@@ -114,9 +115,9 @@ def _file_of_another_run(lock: dict[str, Any], content: Callable[[str], bytes | 
         for kind in ("deps", "outs")
         for file in stage.get(kind, [])
     }
-    raw = content(f"{RAW}.dvc")
-    if raw and f"md5: {files.get(RAW)}".encode() not in raw:
-        return RAW
+    raw = content(str(TRACKED))
+    if raw and f"md5: {files.get(str(RAW))}".encode() not in raw:
+        return str(RAW)
     for path, md5 in files.items():
         data = None if md5.endswith(".dir") else content(path)
         if data is not None and hashlib.md5(data).hexdigest() != md5:

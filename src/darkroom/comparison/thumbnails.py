@@ -10,10 +10,12 @@ from PIL import Image
 
 from darkroom.comparison.data_diff import Change, Row
 from darkroom.data.images import open_rgb
-from darkroom.pictures import figures
+from darkroom.data.layout import RAW
+from darkroom.pictures.style import grid
 from darkroom.system import git
 
 SHOWN = 48  # images at most
+COLUMNS = 6
 MISSING = Image.new("RGB", (64, 64), "lightgrey")
 
 
@@ -21,13 +23,13 @@ def of_changes(changes: Sequence[Change], old: str | None, new: str | None, path
     """A sheet of thumbnails, each under what happened to it; grey where DVC's cache no longer has the image."""
     shown = [change for change in changes if change.kind != "left out"][:SHOWN]
     images = [(fetch(change.new, new) if change.new else fetch(change.old, old), caption(change)) for change in shown]
-    figures.captioned_sheet(images, path)
+    captioned_sheet(images, path)
 
 
 def fetch(row: Row | None, revision: str | None) -> Image.Image:
     """The image as it was at `revision` (None: the work tree), from the work tree or DVC's cache."""
     assert row is not None
-    place = f"data/raw/{row.path}"
+    place = str(RAW / row.path)
     try:
         if revision is None:
             return open_rgb(place)
@@ -56,3 +58,14 @@ def caption(change: Change) -> str:
             row = new or old
             assert row is not None
             return f"{change.kind}\n{row.label}, {row.split}"
+
+
+def captioned_sheet(shown: Sequence[tuple[Image.Image, str]], path: Path) -> None:
+    """Thumbnails, six per row, each under its caption."""
+    rows = max(1, -(-len(shown) // COLUMNS))
+    with grid(path, rows, COLUMNS, (10, 1.9 * rows)) as axes:
+        for ax in axes.flat:
+            ax.axis("off")
+        for ax, (image, caption) in zip(axes.flat, shown, strict=False):
+            ax.imshow(image)
+            ax.set_title(caption, fontsize=7)

@@ -4,27 +4,20 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from darkroom.system.errors import UserError
+from darkroom.system.parallel import in_threads
 
-# What torchvision's ImageFolder takes for an image, and GIF. What a file holds need not be what its suffix says.
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"})
 SPILL = Path(".darkroom")  # beside the project: a folder for temporary files is often memory itself
 BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
 
 Image.MAX_IMAGE_PIXELS = None  # the stage split has a limit of its own, which the user can set
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -82,13 +75,13 @@ def resized(image: Image.Image, resolution: int) -> np.ndarray:
 
 
 def list_images(folder: str | Path) -> list[str]:
-    """POSIX paths, relative to `folder` and sorted, of the image files in its class folders."""
+    """POSIX paths, relative to `folder` and sorted, of the files in its class folders; hidden files are left out.
+
+    The stage split has put nothing but images there. Which files it takes for images is decided in survey.py.
+    """
     folder = Path(folder)
-    return sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.glob("*/**/*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    files = (path for path in folder.glob("*/**/*") if not path.name.startswith(".") and path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in files)
 
 
 def load_folder(
@@ -161,17 +154,3 @@ def _room_for(shape: tuple[int, ...], memory: int) -> np.ndarray:
                     "room there, or raise images.memory in params.yaml"
                 ) from None
         return np.memmap(file, np.uint8, "w+", shape=shape)
-
-
-def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`map(work, items)` on every core, in order, with a bounded number of items under way.
-
-    Threads are enough: Pillow lets go of Python's lock while it decodes and resizes.
-    """
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    stream = iter(items)
-    with ThreadPoolExecutor(workers) as pool:
-        waiting = [pool.submit(work, item) for item in islice(stream, 4 * workers)]
-        while waiting:
-            yield waiting.pop(0).result()
-            waiting.extend(pool.submit(work, item) for item in islice(stream, 1))

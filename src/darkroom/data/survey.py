@@ -11,10 +11,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from darkroom.data.images import SUFFIXES, open_rgb
+from darkroom.data.images import open_rgb
 from darkroom.system import files
 from darkroom.system.parallel import on_every_core
 
+# The suffixes that torchvision's ImageFolder takes, and GIF. A file's content need not be what its suffix says.
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"})
 SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})  # and all that begin with a dot
 CACHE = Path(".dvc/cache")  # where links lead when DVC is set to link instead of copy
 HASH_SIDE = 16  # a perceptual hash has this number squared of bits

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 
 from darkroom.system import params
 from darkroom.system.errors import UserError
+from darkroom.system.trees import value_at
 
 
 class Dimension(params.Section):
@@ -42,7 +43,7 @@ def read(path: Path) -> Space:
         raise UserError(f"{path}: {'.'.join(map(str, detail['loc']))}: {detail['msg']}: mend it") from None
     tree = params.read(params.PARAMS)
     for key, dimension in space.params.items():
-        now = params.value_at(tree, key)
+        now = value_at(tree, key)
         low, high = dimension.low, dimension.high
         ranged = low is not None and high is not None and low < high and (low > 0 or not dimension.log)
         if now is None or isinstance(now, dict) or ranged == bool(dimension.choices):
@@ -87,7 +88,7 @@ def _checked(path: Path, stage: str, key: str, dimension: Dimension) -> Dimensio
 def as_they_are(space: Space) -> dict[str, Any]:
     """The searched params as params.yaml has them; none where one of them lies outside the space."""
     tree = params.read(params.PARAMS)
-    now = {key: params.value_at(tree, key) for key in space.params}
+    now = {key: value_at(tree, key) for key in space.params}
     return now if all(_holds(space.params[key], value) for key, value in now.items()) else {}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from darkroom.evaluation import metrics
-from darkroom.report import summary
+from darkroom.evaluation.titles import MODELS, TITLES
 from darkroom.system import dvc, git, params
 from darkroom.system.errors import UserError
 
@@ -27,16 +27,16 @@ def run(count: int) -> str:
         UserError: Something is not committed, or a run failed.
     """
     git.refuse_changes("seeds are compared for one commit")
-    head = git.commit("HEAD")
+    head = dvc.commit("HEAD")
     first = params.load("run", params.Run).seed
     results = []
     for seed in range(first, first + count):
         name = f"seed-{seed}-{head[:7]}"
-        if head not in git.experiments(name) and dvc.call(
+        if head not in dvc.experiments(name) and dvc.call(
             "exp", "run", "--temp", "--name", name, "--set-param", f"run.seed={seed}"
         ):
             raise UserError(f"the run under seed {seed} failed: mend what it says, and the next run goes on from there")
-        content = git.show(git.experiments(name).get(head, head), RESULTS)
+        content = git.show(dvc.experiments(name).get(head, head), RESULTS)
         results.append(json.loads(content or b"{}"))
     return table(results, first)
 
@@ -50,8 +50,8 @@ def table(results: Sequence[dict[str, Any]], first: int) -> str:
         "| model | figure | mean (95 %) | standard deviation | lowest to highest | detectable |",
         "|---|---|---:|---:|---:|---:|",
     ]
-    for model, title in summary.MODELS.items():
-        for figure, words in summary.TITLES.items():
+    for model, title in MODELS.items():
+        for figure, words in TITLES.items():
             if all(figure in result[model] for result in results):
                 values = np.array([result[model][figure]["value"] for result in results])
                 spread = float(values.std(ddof=1))

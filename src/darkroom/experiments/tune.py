@@ -13,9 +13,11 @@ from typing import Any
 
 from darkroom.experiments import search_space
 from darkroom.experiments.search_space import Dimension, Space
-from darkroom.pictures import figures
+from darkroom.pictures.palette import COLOURS
+from darkroom.pictures.style import panels
 from darkroom.system import dvc, git, params
 from darkroom.system.errors import UserError
+from darkroom.system.trees import value_at
 
 try:
     import optuna
@@ -77,7 +79,7 @@ def open_study(name: str, space: Space, storage: str | None) -> optuna.Study:
         UserError: It is of another space or commit.
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
-    epochs = params.value_at(params.read(params.PARAMS), f"{space.stage}.epochs")
+    epochs = value_at(params.read(params.PARAMS), f"{space.stage}.epochs")
     log = FOLDER / f"{name}.log"
     try:
         study = optuna.create_study(
@@ -165,7 +167,7 @@ def attempt(trial: optuna.Trial, stage: str, name: str, changes: Mapping[str, An
         raise UserError(
             f"trial {trial.number} failed ({reason}): mend the search space or params.yaml, or choose another --name"
         )
-    own = git.experiments(name)[git.commit("HEAD")]
+    own = dvc.experiments(name)[dvc.commit("HEAD")]
     return float(json.loads(git.show(own, f"metrics/{stage}.json") or b"{}")["val_loss"])
 
 
@@ -224,17 +226,15 @@ def draw(study: optuna.Study, name: str) -> None:
     importance = optuna.importance.get_param_importances(study) if len(done) >= 4 else {}
     titles = ["History", "How much each param matters"][: 1 + bool(importance)]
     path = FOLDER / f"{name}.png"
-    with figures.panels(path, titles, (5.0, 3.2)) as axes:
+    with panels(path, titles, (5.0, 3.2)) as axes:
         numbers = [trial.number for trial in done]
-        axes[0].plot(numbers, losses, "o", color=figures.COLOURS[0], label="trial")
-        axes[0].step(
-            numbers, list(accumulate(losses, min)), where="post", color=figures.COLOURS[4], label="best so far"
-        )
+        axes[0].plot(numbers, losses, "o", color=COLOURS[0], label="trial")
+        axes[0].step(numbers, list(accumulate(losses, min)), where="post", color=COLOURS[4], label="best so far")
         axes[0].set(xlabel="trial", ylabel="val loss of the chosen epoch")
         axes[0].xaxis.get_major_locator().set_params(integer=True)
         axes[0].legend()
         if importance:
-            axes[1].barh(list(importance), list(importance.values()), color=figures.COLOURS[0])
+            axes[1].barh(list(importance), list(importance.values()), color=COLOURS[0])
             axes[1].set(xlabel="share of the variance that it explains", xlim=(0, 1))
             axes[1].invert_yaxis()
     print(f"{path} shows the search")

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from darkroom.networks.models import Classifier, build
-from darkroom.system import environment
+from darkroom.networks.classifier import Classifier
+from darkroom.system import machine
 from darkroom.system.errors import UserError
-from darkroom.system.files import write_bytes
+from darkroom.system.files import sha256, write_bytes, write_json
 
 MODELS = {"scratch": Path("models/scratch.pth"), "finetune": Path("models/finetune.pth")}
 
@@ -24,7 +24,7 @@ class About:
     """What one needs to know to use the weights.
 
     Attributes:
-        architecture: A name that `models.build` knows.
+        architecture: A name that `registry.build` knows.
         options: That architecture's own settings.
         classes: The class names, in the order of the logits.
         resolution: The side in pixels of the square input.
@@ -58,29 +58,17 @@ def save(path: Path, model: Classifier, about: About, made_by: dict[str, str]) -
     buffer = io.BytesIO()  # torch.save would name the archive after a temporary file
     torch.save({"about": asdict(about), "made_by": made_by, "state_dict": plain(model.state_dict())}, buffer)
     write_bytes(path, buffer.getvalue())
-    environment.record(path, made_by)
+    record(path, made_by)
 
 
-def load(path: str | Path) -> tuple[Classifier, About]:
-    """The model that `save` wrote, in evaluation mode. No code in the file is run (`weights_only`).
+def record(path: Path, facts: dict[str, str]) -> None:
+    """Note beside `path`, as JSON, on which machine and by what it was first made.
 
-    Raises:
-        UserError: The file is missing, is not a checkpoint of ours, or its weights are another architecture's.
+    Where the note is already about these very bytes it stays: a rebuild that gives the same result changes nothing.
     """
-    content = read_torch_file(path)
-    try:
-        about = About(**content["about"])
-        model = build(about.architecture, about.options, len(about.classes))
-        model.load_state_dict(content["state_dict"])
-    except (KeyError, TypeError, AttributeError, ValueError):
-        raise UserError(f"{path} is not a checkpoint of darkroom's: rebuild it with `dvc repro --force`") from None
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else error
-        raise UserError(
-            f"{path} holds weights of another architecture than the {about.architecture} that it names ({reason}): "
-            "rebuild it with `dvc repro --force`"
-        ) from None
-    return model.eval(), about
+    note, digest = path.with_suffix(".json"), sha256(path.read_bytes())
+    if f'"sha256": "{digest}"' not in (note.read_text("utf-8", "replace") if note.exists() else ""):
+        write_json(note, {"sha256": digest, "made_by": {**facts, **machine.here()}})
 
 
 def read_torch_file(path: str | Path) -> Any:

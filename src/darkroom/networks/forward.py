@@ -46,3 +46,14 @@ def predict(
             images = as_tensor(pixels[at : at + BATCH], where)
             outputs.append(model(normalised(images.flip(flip) if flip else images, about)).float().cpu())
     return torch.cat(outputs).numpy()
+
+
+def probabilities(model: torch.nn.Module, pixels: np.ndarray, about: About, run: Run, mirror: bool) -> np.ndarray:
+    """Softmax of the logits, float64 (N, classes), rounded to the 6 digits of plots/predictions.csv.
+
+    With `mirror` it is the mean over the image and the mirror images that the model was trained with (`views`).
+    """
+    chosen = views(about) if mirror else [()]
+    logits = [torch.from_numpy(predict(model, pixels, about, run, flip)).double() for flip in chosen]
+    mean: np.ndarray = torch.stack(logits).softmax(2).mean(0).numpy().round(6)
+    return mean

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
-from darkroom.networks import models
+from darkroom.networks import backbones
 from darkroom.networks.checkpoint import plain, read_torch_file
 from darkroom.system.errors import UserError
 from darkroom.system.files import sha256
@@ -44,7 +44,7 @@ def load_pretrained(backbone: str, weights: str, expected: str | None = None) ->
     """The network `backbone` with pretrained weights.
 
     Args:
-        backbone: A name that `models.imagenet_model` knows.
+        backbone: A name that `backbones.imagenet_model` knows.
         weights: `default`; one of torchvision's names, such as IMAGENET1K_V1; or a file in weights/.
         expected: The `fingerprint` that the weights must have. Those of timm's hub, whose files may be replaced under
             the same name, need one; None will do for the rest, whose hash is known.
@@ -53,7 +53,7 @@ def load_pretrained(backbone: str, weights: str, expected: str | None = None) ->
         UserError: The weights cannot be had, are damaged or others than expected, or do not fit the backbone.
     """
     pretrained = _load(backbone, weights)
-    is_hub = not models.is_torchvision(backbone) and weights == "default" and _timm_name(backbone) != PACKAGED
+    is_hub = not backbones.is_torchvision(backbone) and weights == "default" and _timm_name(backbone) != PACKAGED
     if expected or is_hub:
         found = fingerprint(pretrained.model)
         if found != expected:
@@ -79,12 +79,12 @@ def _timm_name(backbone: str) -> str:
 
 def _load(backbone: str, weights: str) -> Pretrained:
     """What `load_pretrained` gives, by whichever way leads to it."""
-    model = models.imagenet_model(backbone)
-    models.head_name(model)  # before anything is downloaded
+    model = backbones.imagenet_model(backbone)
+    backbones.head_name(model)  # before anything is downloaded
     if Path(weights).parent == FOLDER:
         _fit(model, read_state(weights), weights)
         return Pretrained(model, *_mean_and_std(backbone))
-    if models.is_torchvision(backbone):
+    if backbones.is_torchvision(backbone):
         return _from_torchvision(model, backbone, weights)
     if weights != "default":
         raise UserError(
@@ -123,7 +123,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
 def _fit(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load `state` into `model`. Its head may be of another width (it will be replaced); all else must fit."""
-    head = models.head_name(model)
+    head = backbones.head_name(model)
     own = model.state_dict()
     needed = {name for name in own if not name.startswith(f"{head}.")}
     given = {name for name in state if not name.startswith(f"{head}.")}
@@ -143,7 +143,7 @@ def _fit(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
 
 def _mean_and_std(backbone: str) -> tuple[list[float], list[float]]:
     """What the weights that the libraries publish for `backbone` were trained with."""
-    if models.is_torchvision(backbone):
+    if backbones.is_torchvision(backbone):
         transforms = get_model_weights(backbone).DEFAULT.transforms()
         return list(transforms.mean), list(transforms.std)
     config = timm.get_pretrained_cfg(_timm_name(backbone))

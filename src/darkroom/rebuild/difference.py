@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any
+
+from darkroom.system.trees import leaves
 
 MISSING = "nothing"
 
@@ -63,12 +65,3 @@ def _first_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
         if old != new:
             return f"{key}: {old} -> {new}"
     return ""
-
-
-def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything in `tree` that is neither a dict nor a list."""
-    if isinstance(tree, dict | list):
-        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            yield from leaves(value, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, tree

@@ -2,16 +2,8 @@
 
 from typing import Any
 
+from darkroom.evaluation.titles import MODELS, TITLES
 from darkroom.system.files import read_json
-
-TITLES = {
-    "accuracy": "accuracy",
-    "merged_accuracy": "accuracy, classes merged",
-    "macro_f1": "macro F1",
-    "auroc": "AUROC",
-    "ece": "calibration error",
-}
-MODELS = {"scratch": "from scratch", "finetune": "fine-tuned"}
 
 
 def table(seconds: float | None = None) -> str:

@@ -9,11 +9,12 @@ from pydantic import Field, field_validator
 from sklearn.metrics import roc_curve
 
 from darkroom.data.images import Folder, load_folder
+from darkroom.data.layout import SPLIT
 from darkroom.evaluation import bootstrap, metrics
-from darkroom.networks import checkpoint
-from darkroom.networks.forward import predict, views
-from darkroom.networks.models import Classifier
-from darkroom.pictures import figures
+from darkroom.evaluation.titles import MODELS
+from darkroom.networks import checkpoint, forward, registry
+from darkroom.networks.classifier import Classifier
+from darkroom.pictures import evaluate as pictures
 from darkroom.system import files, params
 
 
@@ -39,13 +40,13 @@ def main() -> None:
 
     @cache  # both models as a rule look at the same pixels
     def decoded(resolution: int, classes: tuple[str, ...]) -> Folder:
-        return load_folder("data/split/test", resolution, memory, list(classes))
+        return load_folder(SPLIT / "test", resolution, memory, list(classes))
 
     probabilities, networks = {}, {}
     for name, path in checkpoint.MODELS.items():
-        networks[name], about = checkpoint.load(path)
+        networks[name], about = registry.load(path)
         test = decoded(about.resolution, tuple(about.classes))
-        probabilities[name] = predict_probabilities(networks[name], test, about, run, choices.mirror)
+        probabilities[name] = forward.probabilities(networks[name], test.pixels, about, run, choices.mirror)
 
     scores: dict[str, Any] = {name: judge(test, own, choices, run.seed) for name, own in probabilities.items()}
     right = {name: own.argmax(1) == test.labels for name, own in probabilities.items()}
@@ -55,25 +56,11 @@ def main() -> None:
     write_predictions(test, probabilities)
     write_roc(test, probabilities)
     write_reliability(test, probabilities, choices.bins)
-    figures.confusion(
-        test.labels, {n: p.argmax(1) for n, p in probabilities.items()}, test.classes, "plots/confusion.png"
-    )
-    curves = {name: files.read_csv(f"plots/train_{name}.csv") for name in checkpoint.MODELS}
-    figures.curves(curves, "plots/curves.png")
-    figures.layers(layers(networks["scratch"], about.resolution, run), "plots/network.png")
-
-
-def predict_probabilities(
-    model: Classifier, test: Folder, about: checkpoint.About, run: params.Run, mirror: bool
-) -> np.ndarray:
-    """Softmax of the logits, float64 (N, classes), to the 6 digits of the predictions' CSV: all figures can be had from it.
-
-    With `mirror` it is the mean over the image and its mirror images, as many as the model's training drew from.
-    """
-    chosen = views(about) if mirror else [()]
-    logits = [torch.from_numpy(predict(model, test.pixels, about, run, flip)).double() for flip in chosen]
-    probabilities: np.ndarray = torch.stack(logits).softmax(2).mean(0).numpy().round(6)
-    return probabilities
+    classified = {MODELS[name]: own.argmax(1) for name, own in probabilities.items()}
+    pictures.confusion(test.labels, classified, test.classes, "plots/confusion.png")
+    curves = {MODELS[name]: files.read_csv(f"plots/train_{name}.csv") for name in checkpoint.MODELS}
+    pictures.curves(curves, "plots/curves.png")
+    pictures.layers(MODELS["scratch"], layers(networks["scratch"], about.resolution, run), "plots/network.png")
 
 
 def judge(test: Folder, probabilities: np.ndarray, choices: Params, seed: int) -> dict[str, Any]:
@@ -133,24 +120,28 @@ def write_predictions(test: Folder, probabilities: dict[str, np.ndarray]) -> Non
 
 
 def write_roc(test: Folder, probabilities: dict[str, np.ndarray]) -> None:
-    """Each model's ROC curve of each class against the rest, as CSV and as a picture."""
+    """Each model's ROC curve of each class against the rest, as CSV and as a chart."""
     curves = {
-        (name, label): roc_curve(test.labels == index, own[:, index])[:2]
+        name: {label: roc_curve(test.labels == k, own[:, k])[:2] for k, label in enumerate(test.classes)}
         for name, own in probabilities.items()
-        for index, label in enumerate(test.classes)
     }
     header = ("model", "class", "false_positive_rate", "true_positive_rate")
-    rows = [(*key, x, y) for key, (xs, ys) in curves.items() for x, y in zip(xs, ys, strict=True)]
+    rows = [
+        (name, label, x, y)
+        for name, by_class in curves.items()
+        for label, (xs, ys) in by_class.items()
+        for x, y in zip(xs, ys, strict=True)
+    ]
     files.write_csv("plots/roc.csv", header, rows)
-    figures.roc(curves, "plots/roc.png")
+    pictures.roc({MODELS[name]: by_class for name, by_class in curves.items()}, "plots/roc.png")
 
 
 def write_reliability(test: Folder, probabilities: dict[str, np.ndarray], bins: int) -> None:
-    """How often each model is right when it is so and so sure, as CSV and as a picture."""
+    """How often each model is right at each confidence, as CSV and as a chart."""
     tables = {name: metrics.reliability(test.labels, own, bins) for name, own in probabilities.items()}
     rows = [(name, *row) for name, table in tables.items() for row in table]
     files.write_csv("plots/reliability.csv", ("model", *metrics.Reliability._fields), rows)
-    figures.reliability(tables, "plots/reliability.png")
+    pictures.reliability({MODELS[name]: table for name, table in tables.items()}, "plots/reliability.png")
 
 
 def layers(model: Classifier, resolution: int, run: params.Run) -> list[tuple[str, str, int]]:
@@ -167,7 +158,7 @@ def layers(model: Classifier, resolution: int, run: params.Run) -> list[tuple[st
     leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
     hooks = [module.register_forward_hook(note(name)) for name, module in leaves]
     about = checkpoint.About("", {}, [], resolution, [], [0.0] * 3, [1.0] * 3)
-    predict(model, np.zeros((1, resolution, resolution, 3), np.uint8), about, run)
+    forward.predict(model, np.zeros((1, resolution, resolution, 3), np.uint8), about, run)
     for hook in hooks:
         hook.remove()
     return rows

@@ -17,14 +17,12 @@ from pydantic import Field, field_validator, model_validator
 
 from darkroom.data import leaks
 from darkroom.data.images import open_rgb
+from darkroom.data.layout import GROUPS, MANIFEST, RAW, SIDES, SPLIT
 from darkroom.data.survey import Found, survey
-from darkroom.pictures import figures
+from darkroom.pictures import split as pictures
 from darkroom.system import files, params
 from darkroom.system.errors import UserError
 
-RAW = Path("data/raw")
-GROUPS = Path("data/groups.csv")
-SIDES = ("train", "val", "test")
 SHOWN = 12  # pairs of near duplicates in the picture
 
 
@@ -95,7 +93,7 @@ def main() -> None:
     pairs = near_duplicates(images, sides, choices.near_duplicate)
 
     for side in SIDES:
-        with files.new_folder(f"data/split/{side}") as folder:
+        with files.new_folder(SPLIT / side) as folder:
             for image, own_side in zip(images, sides, strict=True):
                 if own_side == side:
                     link_or_copy(RAW / image.path, folder / image.place)
@@ -308,7 +306,7 @@ def write_manifest(found: Sequence[Found], images: Sequence[Image], sides: Seque
             rows.append((one.path, image.label, side, image.group, one.sha256, ""))
         else:
             rows.append((one.path.replace("\r", "\\r"), "", "left out", "", one.sha256, one.reason))
-    files.write_csv("data/manifest.csv", ("path", "label", "split", "group", "sha256", "reason"), rows)
+    files.write_csv(MANIFEST, ("path", "label", "split", "group", "sha256", "reason"), rows)
 
 
 def write_near_duplicates(images: Sequence[Image], pairs: Sequence[leaks.Pair]) -> None:
@@ -323,7 +321,7 @@ def write_near_duplicates(images: Sequence[Image], pairs: Sequence[leaks.Pair]) 
         )
         for pair in pairs[:SHOWN]
     ]
-    figures.pairs(shown, "plots/near_duplicates.png")
+    pictures.pairs(shown, "plots/near_duplicates.png")
 
 
 def count(images: Sequence[Image], sides: Sequence[str]) -> dict[str, dict[str, object]]:

@@ -3,19 +3,19 @@
 import math
 from collections import Counter
 from functools import partial
-from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
 from darkroom.data.images import list_images, open_rgb, resized
-from darkroom.pictures import figures
+from darkroom.data.layout import SPLIT
+from darkroom.pictures.stats import contact_sheet
 from darkroom.system import files, params
 from darkroom.system.errors import UserError
 from darkroom.system.parallel import on_every_core
 
-TRAIN = Path("data/split/train")
+TRAIN = SPLIT / "train"
 CHANNELS = ("red", "green", "blue")
 
 
@@ -47,7 +47,7 @@ def main() -> None:
             own = [path for path in paths if path.startswith(f"{label}/")]
             step = max(1, len(own) // choices.contact_sheet)  # evenly over the class, not its first few
             shown = [open_rgb(TRAIN / path) for path in own[::step][: choices.contact_sheet]]
-            figures.contact_sheet(shown, folder / f"{label}.png")
+            contact_sheet(shown, folder / f"{label}.png")
     rows = [(width, height, number) for (width, height), number in sorted(sizes.items())]
     files.write_csv("plots/image_sizes.csv", ("width", "height", "count"), rows)
     files.write_json(

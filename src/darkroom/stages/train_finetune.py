@@ -6,10 +6,12 @@ import torch
 from pydantic import Field
 
 from darkroom.data.images import load_folder
-from darkroom.networks import checkpoint, models
+from darkroom.data.layout import SPLIT
+from darkroom.networks import backbones, checkpoint
+from darkroom.networks.classifier import Classifier, check
 from darkroom.networks.weights import load_pretrained
 from darkroom.system import params
-from darkroom.system.environment import made_by
+from darkroom.system.device import made_by
 from darkroom.system.files import write_csv, write_json
 from darkroom.system.params import LearningRate
 from darkroom.training import augmentation, loop, resume
@@ -21,7 +23,7 @@ class Params(loop.Recipe):
     backbone: str
     weights: str
     fingerprint: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")]
-    pooling: models.Pooling
+    pooling: backbones.Pooling
     head_lr: LearningRate
 
 
@@ -31,8 +33,8 @@ def main() -> None:
     run = params.load("run", params.Run)
     images = params.load("images", params.Images)
     pretrained = load_pretrained(recipe.backbone, recipe.weights, recipe.fingerprint)
-    train = load_folder("data/split/train", images.resolution, images.memory)
-    val = load_folder("data/split/val", images.resolution, images.memory, train.classes)
+    train = load_folder(SPLIT / "train", images.resolution, images.memory)
+    val = load_folder(SPLIT / "val", images.resolution, images.memory, train.classes)
 
     options = {"pooling": recipe.pooling, "dropout": recipe.dropout}
     about = checkpoint.About(
@@ -44,14 +46,12 @@ def main() -> None:
         pretrained.mean,
         pretrained.std,
     )
-    model = models.build(about.architecture, about.options, len(about.classes))
-    backbone, _ = models.without_head(pretrained.model)
+    model = backbones.imagenet_classifier(about.architecture, len(about.classes), recipe.pooling, recipe.dropout)
+    backbone, _ = backbones.without_head(pretrained.model)
     model.backbone.load_state_dict(backbone.state_dict())
     for parameter in model.head.parameters():
         torch.nn.init.zeros_(parameter)  # a random head sends noise through the backbone until it has learned something
-    models.check(
-        model, images.resolution, "set train_finetune.pooling to average, choose another train_finetune.backbone"
-    )
+    check(model, images.resolution, "set train_finetune.pooling to average, choose another train_finetune.backbone")
     key = loop.identity(model, train, val, recipe, about, run)
     history = loop.fit(
         "train_finetune", key, model, adamw(model, recipe), train, val, recipe, about, run, fixed_statistics=True
@@ -63,7 +63,7 @@ def main() -> None:
     resume.finish("train_finetune", checkpoint.MODELS["finetune"])
 
 
-def adamw(model: models.Classifier, recipe: Params) -> torch.optim.Optimizer:
+def adamw(model: Classifier, recipe: Params) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019), which pulls weights towards 0, but not biases and the scales of norms.
 
     The backbone learns at `recipe.lr`, the head at `recipe.head_lr`.

@@ -6,9 +6,11 @@ import torch
 from pydantic import Field
 
 from darkroom.data.images import load_folder
-from darkroom.networks import checkpoint, models
+from darkroom.data.layout import SPLIT
+from darkroom.networks import checkpoint, small_cnn
+from darkroom.networks.classifier import check
 from darkroom.system import params
-from darkroom.system.environment import made_by
+from darkroom.system.device import made_by
 from darkroom.system.files import read_json, write_csv, write_json
 from darkroom.training import loop, resume
 from darkroom.training.augmentation import flips
@@ -27,19 +29,19 @@ def main() -> None:
     recipe = params.load("train_scratch", Params)
     run = params.load("run", params.Run)
     images = params.load("images", params.Images)
-    train = load_folder("data/split/train", images.resolution, images.memory)
-    val = load_folder("data/split/val", images.resolution, images.memory, train.classes)
+    train = load_folder(SPLIT / "train", images.resolution, images.memory)
+    val = load_folder(SPLIT / "val", images.resolution, images.memory, train.classes)
     stats = read_json("metrics/stats.json")
 
     options = {"width": recipe.width, "blocks": recipe.blocks, "dropout": recipe.dropout}
     mean, std = ([stats[what][channel] for channel in ("red", "green", "blue")] for what in ("mean", "std"))
     std = [max(value, 1 / 255) for value in std]  # of a channel that never changes: nothing to scale
     about = checkpoint.About(
-        models.SMALL_CNN, options, train.classes, images.resolution, flips(recipe.augment), mean, std
+        small_cnn.NAME, options, train.classes, images.resolution, flips(recipe.augment), mean, std
     )
     torch.manual_seed(run.seed)
-    model = models.build(about.architecture, about.options, len(about.classes))
-    models.check(model, images.resolution, "lower train_scratch.blocks")
+    model = small_cnn.small_cnn(len(about.classes), recipe.width, recipe.blocks, recipe.dropout)
+    check(model, images.resolution, "lower train_scratch.blocks")
     optimizer = torch.optim.SGD(
         model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0
     )

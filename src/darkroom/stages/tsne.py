@@ -9,12 +9,15 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from darkroom.data.images import Folder, in_threads, list_images, load_folder
-from darkroom.networks import checkpoint
+from darkroom.data.images import Folder, list_images, load_folder
+from darkroom.data.layout import SPLIT
+from darkroom.evaluation.titles import MODELS
+from darkroom.networks import checkpoint, registry
 from darkroom.networks.forward import predict
-from darkroom.pictures import figures
+from darkroom.pictures import tsne as pictures
 from darkroom.system import files, params
 from darkroom.system.errors import UserError
+from darkroom.system.parallel import in_threads
 
 COMPONENTS = 50  # van der Maaten and Hinton 2008 reduce to 30, most since to 50: noise goes, neighbours stay
 
@@ -31,28 +34,28 @@ def main() -> None:
     choices = params.load("tsne", Params)
     run = params.load("run", params.Run)
     memory = params.load("images", params.Images).memory
-    chosen = choose({side: list_images(f"data/split/{side}") for side in ("train", "test")}, choices.max_images)
+    chosen = choose({side: list_images(SPLIT / side) for side in ("train", "test")}, choices.max_images)
     marks = [(path.split("/", 1)[0], side, path) for side, paths in chosen.items() for path in paths]
 
     @cache  # both models as a rule look at the same pixels
     def decoded(side: str, resolution: int, classes: tuple[str, ...]) -> Folder:
-        return load_folder(f"data/split/{side}", resolution, memory, list(classes), chosen[side])
+        return load_folder(SPLIT / side, resolution, memory, list(classes), chosen[side])
 
     features = []
     for path in checkpoint.MODELS.values():
-        model, about = checkpoint.load(path)
+        model, about = registry.load(path)
         folders = [decoded(side, about.resolution, tuple(about.classes)) for side in chosen]
         features.append(np.concatenate([predict(model.backbone, own.pixels, about, run) for own in folders]))
     # One thread a model: how the sums of one are shared among threads would change their rounding.
     with threadpool_limits(1):
         embedded = in_threads(lambda own: embed(own, choices.perplexity, run.seed), features)
         rows = [
-            figures.Point(name, *mark, float(x), float(y))
+            pictures.Point(name, *mark, float(x), float(y))
             for name, places in zip(checkpoint.MODELS, embedded, strict=True)
             for mark, (x, y) in zip(marks, places, strict=True)
         ]
     files.write_csv("plots/tsne.csv", ("model", "class", "split", "path", "x", "y"), rows)
-    figures.tsne(rows, "plots/tsne.png")
+    pictures.tsne([row._replace(model=MODELS[row.model]) for row in rows], "plots/tsne.png")
 
 
 def choose(paths: dict[str, list[str]], limit: int) -> dict[str, list[str]]:

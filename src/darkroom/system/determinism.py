@@ -4,6 +4,7 @@ import ctypes
 import os
 import sys
 
+from darkroom.system import machine, params
 from darkroom.system.params import Run
 
 # Each of these libraries picks its kernels by the CPU it finds, and each kernel rounds in its own way. AVX2 is
@@ -15,6 +16,16 @@ PORTABLE = {
     "OPENBLAS_CORETYPE": "Haswell",
     "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR",
 }
+
+
+def settle() -> None:
+    """Prepare this process for a stage that computes with torch, and print what decides the bytes of its results."""
+    run = params.load("run", Run)
+    prepare(run)
+    from darkroom.system.device import made_by  # imports torch
+
+    facts = {**made_by(run), **machine.here()}
+    print(", ".join(f"{key} {value}" for key, value in facts.items()), flush=True)
 
 
 def prepare(run: Run) -> None:

@@ -1,10 +1,11 @@
-"""Where torch computes, and how precisely."""
+"""Where torch computes, how precisely, and with what."""
 
+import platform
 from contextlib import AbstractContextManager
 
 import torch
 
-from darkroom.system.environment import on_gpu
+from darkroom.system import machine, pins
 from darkroom.system.errors import UserError
 from darkroom.system.params import Run
 
@@ -26,3 +27,28 @@ def choose(run: Run) -> torch.device:
 def precision(run: Run) -> AbstractContextManager[None]:
     """The context in which networks run: plain float32, or bfloat16 where torch's autocast deems it safe."""
     return torch.autocast(choose(run).type, torch.bfloat16, enabled=run.precision == "bfloat16")
+
+
+def on_gpu(run: Run) -> bool:
+    """Whether `run.device` leads to a GPU here."""
+    return run.device != "cpu" and torch.cuda.is_available()
+
+
+def made_by(run: Run) -> dict[str, str]:
+    """All of the environment that decides a training's bytes. Call it after `determinism.prepare`.
+
+    In portable mode the CPU is not among it: it counts no further than the instructions that are used.
+    """
+    facts = {
+        "device": torch.cuda.get_device_name() if on_gpu(run) else "cpu",
+        "precision": run.precision,
+        "mode": run.mode,
+        "threads": str(run.threads),
+        "architecture": platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        **pins.read("data"),
+        **pins.read("models"),
+    }
+    if on_gpu(run):  # each kind of GPU, and each CUDA, rounds in its own way
+        facts["cuda"] = str(torch.version.cuda)
+    return facts if run.mode == "portable" else {**facts, "cpu": machine.cpu()}

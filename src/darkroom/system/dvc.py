@@ -1,4 +1,4 @@
-"""DVC as a command, from the environment that this Python runs in."""
+"""DVC as a command, run by this Python, and DVC's experiments."""
 
 import os
 import signal
@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from darkroom.system import git
+from darkroom.system.errors import UserError
 from darkroom.system.process import end_with_parent
 
 
@@ -17,13 +19,11 @@ def call(*arguments: str, quiet: bool = False, cwd: Path | None = None, extra: M
         arguments: Of the command.
         quiet: Print nothing.
         cwd: The project; the current folder when None.
-        extra: Variables of the environment to add.
+        extra: Environment variables to add.
     """
     sink = subprocess.DEVNULL if quiet else None
-    environment = {**_environment(), **(extra or {})}
-    return subprocess.run(
-        _command(arguments), cwd=cwd, env=environment, stdout=sink, stderr=sink, check=False
-    ).returncode
+    variables = {**_variables(), **(extra or {})}
+    return subprocess.run(_command(arguments), cwd=cwd, env=variables, stdout=sink, stderr=sink, check=False).returncode
 
 
 def read(*arguments: str, cwd: Path | None = None) -> str:
@@ -35,7 +35,7 @@ def read(*arguments: str, cwd: Path | None = None) -> str:
     return subprocess.run(
         _command(arguments),
         cwd=cwd,
-        env=_environment(),
+        env=_variables(),
         stdout=subprocess.PIPE,
         text=True,
         encoding="utf-8",
@@ -50,7 +50,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     """
     return subprocess.Popen(
         _command(arguments),
-        env={**_environment(), "PYTHONUNBUFFERED": "1"},
+        env={**_variables(), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -58,6 +58,38 @@ def start(*arguments: str) -> subprocess.Popen[str]:
         start_new_session=True,
         preexec_fn=_before,
     )
+
+
+def experiments(name: str) -> dict[str, str]:
+    """The commits of the experiments called `name`, by the commit that each was run on."""
+    lines = git.read("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").splitlines()
+    found = [line.split(" ", 1) for line in lines if line.rpartition("/")[2] == name]
+    # DVC's references are refs/exps/ab/cdef.../name, where abcdef... is the commit that the experiment was run on.
+    return {"".join(reference.split("/")[2:4]): commit for commit, reference in found}
+
+
+def commit(name: str) -> str:
+    """The full name of the commit of a Git revision or of an experiment.
+
+    Raises:
+        UserError: Neither has this name, or more than one commit has it.
+    """
+    revision, named = git.commit(name), experiments(name)
+    if revision and named and revision not in named.values():
+        raise UserError(
+            f"'{name}' is a Git revision ({revision[:12]}) and also an experiment "
+            f"({', '.join(found[:12] for found in named.values())}): name the one you mean by its number"
+        )
+    if revision:
+        return revision
+    if not named:
+        raise UserError(f"Git knows no revision '{name}': `git log` and `dvc exp list` show those there are")
+    if len(named) > 1:
+        raise UserError(
+            f"{len(named)} experiments have the name '{name}', each of another commit: name one as "
+            f"{' or '.join(found[:12] for found in named.values())}"
+        )
+    return next(iter(named.values()))
 
 
 def _before() -> None:
@@ -70,7 +102,7 @@ def _command(arguments: tuple[str, ...]) -> list[str]:
     return [sys.executable, "-m", "dvc", *arguments]
 
 
-def _environment() -> dict[str, str]:
+def _variables() -> dict[str, str]:
     """`python` in dvc.yaml must be this Python, also where nobody activated its environment."""
     here = str(Path(sys.executable).parent)
     return {**os.environ, "PATH": os.pathsep.join([here, os.environ.get("PATH", "")])}

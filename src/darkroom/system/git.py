@@ -20,38 +20,10 @@ def read(*arguments: str, cwd: Path | None = None) -> str:
     return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
 
 
-def commit(revision: str) -> str:
-    """The full name of the commit that `revision`, or the DVC experiment of that name, is.
-
-    Raises:
-        UserError: There is neither.
-    """
+def commit(revision: str) -> str | None:
+    """The full name of the commit that Git knows as `revision`, or None."""
     known = _run(("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"))
-    named = experiments(revision)
-    if known.returncode == 0:
-        own = known.stdout.decode("ascii").strip()
-        if named and own not in named.values():
-            raise UserError(
-                f"'{revision}' is a revision of Git ({own[:12]}) and also an experiment "
-                f"({', '.join(found[:12] for found in named.values())}): name the one you mean by its number"
-            )
-        return own
-    if not named:
-        raise UserError(f"Git knows no revision '{revision}': `git log` and `dvc exp list` show those there are")
-    if len(named) > 1:
-        raise UserError(
-            f"{len(named)} experiments bear the name '{revision}', each of another commit: name one as "
-            f"{' or '.join(found[:12] for found in named.values())}"
-        )
-    return next(iter(named.values()))
-
-
-def experiments(name: str) -> dict[str, str]:
-    """The commit that each DVC experiment called `name` began with -> its own."""
-    lines = read("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").splitlines()
-    found = [line.split(" ", 1) for line in lines if line.rpartition("/")[2] == name]
-    # refs/exps/ab/cdef.../name, as DVC has it
-    return {"".join(reference.split("/")[2:4]): own for own, reference in found}
+    return None if known.returncode else known.stdout.decode("ascii").strip()
 
 
 def refuse_elsewhere() -> None:

@@ -1,12 +1,12 @@
 """Many small pieces of work on every core."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import islice
 from multiprocessing import get_all_start_methods, get_context
 from typing import TypeVar
 
-from darkroom.data.images import in_threads
 from darkroom.system.process import end_with_parent
 
 FEW = 256  # items; for fewer, processes are not worth their start
@@ -16,15 +16,33 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def on_every_core(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """`map(work, items)` in order: in processes where there are many items, in threads where there are few.
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    On small images the time goes into Python itself, which threads share. `work` must be picklable: a function of a module,
-    or a `partial` of one. Where the system cannot fork, threads do it all.
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`map(work, items)` in threads, in order. At most four items per core are under way at a time.
+
+    Threads are enough where `work` releases Python's lock, as Pillow does while it decodes and resizes.
+    """
+    stream = iter(items)
+    with ThreadPoolExecutor(cores()) as pool:
+        waiting = [pool.submit(work, item) for item in islice(stream, 4 * cores())]
+        while waiting:
+            yield waiting.pop(0).result()
+            waiting.extend(pool.submit(work, item) for item in islice(stream, 1))
+
+
+def on_every_core(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """`map(work, items)` in order: in processes if there are many items, in threads if there are few.
+
+    With small images most of the time goes into Python itself, which threads share. `work` must be picklable: a function
+    of a module, or a `partial` of one. Where the system cannot fork, threads do all the work.
     """
     if len(items) < FEW or "fork" not in get_all_start_methods():
         yield from in_threads(work, items)
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ProcessPoolExecutor(cores, get_context("fork"), initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
+    context = get_context("fork")
+    with ProcessPoolExecutor(cores(), context, initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
         yield from pool.map(work, items, chunksize=CHUNK)

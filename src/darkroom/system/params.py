@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from darkroom.system.errors import UserError
 
 PARAMS = Path("params.yaml")
-SECTIONS = {"run", "images", "split", "stats", "train_scratch", "train_finetune", "evaluate", "tsne"}
 
 Positive = Annotated[float, Field(gt=0)]
 LearningRate = Annotated[float, Field(gt=0, le=1000)]
@@ -49,17 +48,37 @@ def load(name: str, model: type[AnySection]) -> AnySection:
     Raises:
         UserError: The file or the section is missing or not YAML, or a key is unknown, missing, mistyped or out of range.
     """
-    if not PARAMS.is_file():
-        raise UserError(f"there is no {PARAMS} in {Path.cwd()}: run from the project's top folder")
-    tree = read(PARAMS)
-    if not isinstance(tree, dict) or name not in tree:
+    tree = tree_of_params()
+    if name not in tree:
         raise UserError(f"{PARAMS} has no section '{name}': add it, `git show HEAD:{PARAMS}` has one to copy")
-    if unknown := sorted(map(str, tree.keys() - SECTIONS)):
-        raise UserError(f"{PARAMS}: {unknown[0]} is not a section that darkroom knows: remove it or mend its spelling")
     try:
         return model.model_validate(tree[name])
     except ValidationError as error:
         raise UserError("; ".join(_sentence(name, detail) for detail in error.errors())) from None
+
+
+def tree_of_params() -> dict[str, Any]:
+    """params.yaml in the current folder, unchecked.
+
+    Raises:
+        UserError: The file is missing, or is no YAML mapping.
+    """
+    if not PARAMS.is_file():
+        raise UserError(f"there is no {PARAMS} in {Path.cwd()}: run from the project's top folder")
+    tree = read(PARAMS)
+    return tree if isinstance(tree, dict) else {}
+
+
+def refuse_unknown(sections: set[str]) -> None:
+    """Refuse a section of params.yaml that is not among `sections`: its name is probably misspelled.
+
+    Raises:
+        UserError: There is one.
+    """
+    if unknown := sorted(map(str, tree_of_params().keys() - sections)):
+        raise UserError(
+            f"{PARAMS}: no stage of dvc.yaml has params of the section '{unknown[0]}': remove it or mend its spelling"
+        )
 
 
 def read(path: Path) -> Any:
@@ -77,13 +96,6 @@ def read(path: Path) -> Any:
 def parse(text: str) -> Any:
     """What YAML text says, numbers as in YAML 1.2."""
     return yaml.load(text, Loader=_Loader)
-
-
-def value_at(tree: Any, key: str) -> Any:
-    """What stands in `tree`, nested dicts, under a dotted key; None where nothing does."""
-    for part in key.split("."):
-        tree = tree.get(part) if isinstance(tree, dict) else None
-    return tree
 
 
 def pattern(text: str | None) -> str | None:

@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from darkroom.data.images import Folder
 from darkroom.networks.checkpoint import About, plain
+from darkroom.networks.classifier import Classifier
 from darkroom.networks.forward import as_tensor, normalised, predict
-from darkroom.networks.models import Classifier
 from darkroom.system import device
-from darkroom.system.environment import made_by
+from darkroom.system.device import made_by
 from darkroom.system.errors import UserError
 from darkroom.system.params import Count, LearningRate, Run, Section
 from darkroom.training import resume

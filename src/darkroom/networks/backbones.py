@@ -1,10 +1,7 @@
-"""The networks: a small CNN of our own, and the pretrained backbones of torchvision and timm."""
+"""Backbones of torchvision and timm, as classifiers."""
 
-import copy
-from collections import OrderedDict
-from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Literal
 
 import timm
 import torch
@@ -13,96 +10,10 @@ from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
 from torch import Tensor, nn
 from torchvision.models import get_model, list_models
 
+from darkroom.networks.classifier import Classifier
 from darkroom.system.errors import UserError
 
-SMALL_CNN = "small_cnn"
-
 Pooling = Literal["average", "average_and_maximum"]
-
-
-class Classifier(nn.Module):
-    """A backbone that ends in pooled features, and a linear head.
-
-    Args:
-        backbone: (N, 3, H, W) float32 to (N, features) float32.
-        head: The layer from features to logits.
-        dropout: The share of features dropped before the head while training.
-    """
-
-    def __init__(self, backbone: nn.Module, head: nn.Linear, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.dropout = nn.Dropout(dropout)
-        self.head = head
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits, float32 (N, classes)."""
-        logits: Tensor = self.head(self.dropout(self.backbone(images)))
-        return logits
-
-
-def build(architecture: str, options: Mapping[str, Any], classes: int) -> Classifier:
-    """A classifier with fresh weights from torch's global generator, channels last.
-
-    Raises:
-        UserError: No such architecture.
-        TypeError: It does not take these options.
-    """
-    if architecture == SMALL_CNN:
-        model = small_cnn(classes=classes, **options)
-    else:
-        model = imagenet_classifier(architecture, classes=classes, **options)
-    # One memory format everywhere: BatchNorm rounds differently in another. This one is the fast one on CPUs and GPUs.
-    return model.to(memory_format=torch.channels_last)
-
-
-def check(model: Classifier, resolution: int, way_out: str) -> None:
-    """See to it that `model` can be trained on squares of `resolution` pixels; `way_out` is what else can be changed.
-
-    Raises:
-        UserError: It takes no pictures of this size, or gives more than logits while it trains.
-    """
-    probe = copy.deepcopy(model).train()
-    try:
-        with torch.no_grad():
-            logits = probe(torch.zeros(2, 3, resolution, resolution).contiguous(memory_format=torch.channels_last))
-    except (RuntimeError, ValueError, AssertionError, TypeError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UserError(
-            f"this network cannot be trained on {resolution} px squares ({reason}): {way_out}, or change "
-            "images.resolution in params.yaml"
-        ) from None
-    if not isinstance(logits, Tensor) or logits.shape != (2, model.head.out_features):
-        raise UserError(
-            "this backbone does not give one row of features an image: choose another train_finetune.backbone"
-        )
-
-
-def small_cnn(classes: int, width: int, blocks: int, dropout: float) -> Classifier:
-    """Blocks of convolution, BatchNorm and ReLU, each halving the side, then global average pooling.
-
-    Args:
-        classes: The number of classes.
-        width: Channels of the first block; each further block doubles them, up to 8 times.
-        blocks: How many blocks; the input's side must be at least twice 2 to their power.
-        dropout: The share of features dropped before the head while training.
-    """
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    channels = 3
-    for index in range(blocks):
-        wider = width * min(2**index, 8)
-        # The first convolution strides: at full resolution it would take most of the time and tell little more.
-        stride = 2 if index == 0 else 1
-        layers[f"block{index + 1}"] = nn.Sequential(
-            nn.Conv2d(channels, wider, 3, stride=stride, padding=1, bias=False),
-            nn.BatchNorm2d(wider),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(2),
-        )
-        channels = wider
-    layers["pool"] = nn.AdaptiveAvgPool2d(1)
-    layers["flatten"] = nn.Flatten()
-    return Classifier(nn.Sequential(layers), nn.Linear(channels, classes), dropout)
 
 
 def imagenet_classifier(architecture: str, classes: int, pooling: Pooling, dropout: float) -> Classifier:
@@ -130,7 +41,8 @@ def imagenet_classifier(architecture: str, classes: int, pooling: Pooling, dropo
         flatten = isinstance(backbone.get_submodule(pools[-1]), SelectAdaptivePool2d)  # torchvision flattens later
         _replace(backbone, pools[-1], AverageAndMaximum(flatten))
         features *= 2
-    return Classifier(backbone, nn.Linear(features, classes), dropout)
+    model = Classifier(backbone, nn.Linear(features, classes), dropout)
+    return model.to(memory_format=torch.channels_last)  # as in small_cnn.py
 
 
 class AverageAndMaximum(nn.Module):

@@ -1,0 +1,56 @@
+"""dvc.lock: what each stage was made from, and what it made."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from darkroom.system import git
+from darkroom.system.errors import UserError
+
+LOCK = Path("dvc.lock")
+PARAMS = "params.yaml"
+
+
+def read(root: Path = Path(), commit: str | None = None) -> dict[str, Any]:
+    """The stages of dvc.lock by name, of a commit or (None) of the work tree.
+
+    Raises:
+        UserError: There is no dvc.lock.
+    """
+    text = git.show(commit, str(LOCK), root) if commit else _content(root / LOCK)
+    if text is None:
+        raise UserError(f"{commit or 'the work tree'} has no {LOCK}: run `dvc repro` and commit it")
+    return parse(text)
+
+
+def parse(text: bytes | str) -> dict[str, Any]:
+    """The stages of a dvc.lock by name."""
+    stages: dict[str, Any] = yaml.safe_load(text)["stages"]
+    return stages
+
+
+def outs(stage: Mapping[str, Any]) -> dict[str, str]:
+    """The md5 of each output of a stage of dvc.lock, by path."""
+    return {out["path"]: out["md5"] for out in stage.get("outs", [])}
+
+
+def deps(stage: Mapping[str, Any]) -> dict[str, str]:
+    """The md5 of each dependency of a stage of dvc.lock, by path."""
+    return {dep["path"]: dep["md5"] for dep in stage.get("deps", [])}
+
+
+def params(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """The params of a stage of dvc.lock: the value of each key that the stage lists."""
+    used: dict[str, Any] = stage.get("params", {}).get(PARAMS, {})
+    return used
+
+
+def inputs(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a stage of dvc.lock was made from: its command, and the md5s and values of its dependencies and params."""
+    return {"command": stage.get("cmd"), **deps(stage), **params(stage)}
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
