@@ -1,4 +1,4 @@
-"""What has to be settled so that the same inputs give the same bytes, whatever machine and mood."""
+"""Settings with which the same inputs give the same bytes on every machine."""
 
 import ctypes
 import os
@@ -7,8 +7,8 @@ import sys
 from darkroom.system import machine, params
 from darkroom.system.params import Run
 
-# Each of these libraries picks its kernels by the CPU it finds, and each kernel rounds in its own way. AVX2 is
-# what every x86-64 server and laptop of the last decade has. They are read once, when torch is first imported.
+# Each of these libraries chooses its kernels by the CPU, and different kernels round differently. Every x86-64 server and
+# laptop of the last decade has AVX2. The variables are read once, when torch is first imported.
 PORTABLE = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
@@ -16,6 +16,8 @@ PORTABLE = {
     "OPENBLAS_CORETYPE": "Haswell",
     "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR",
 }
+
+SPINS = "1000"  # of an OpenMP thread before it sleeps: benchmarks/results/busy.md
 
 
 def settle() -> None:
@@ -29,10 +31,10 @@ def settle() -> None:
 
 
 def prepare(run: Run) -> None:
-    """Settle instruction sets, thread counts and torch's algorithms. Call it before anything imports torch.
+    """Set instruction sets, thread counts and torch's algorithms. Call it before anything imports torch.
 
     Raises:
-        RuntimeError: torch or NumPy is imported already, so that the caps would come too late.
+        RuntimeError: torch or NumPy is imported already, which is too late for the settings.
     """
     if late := {"torch", "numpy"} & sys.modules.keys():
         raise RuntimeError(f"determinism.prepare() must come before the import of {', '.join(sorted(late))}")
@@ -40,27 +42,31 @@ def prepare(run: Run) -> None:
         os.environ.update(PORTABLE)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(run.threads)
-    os.environ.update(OMP_DYNAMIC="FALSE", MKL_DYNAMIC="FALSE")  # else fewer where there are fewer cores: another sum
+    os.environ.update(
+        OMP_DYNAMIC="FALSE", MKL_DYNAMIC="FALSE"
+    )  # on fewer cores there would be fewer threads, which round differently
     os.environ.pop("OMP_THREAD_LIMIT", None)
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    # A thread that waits for the others spins. On a busy core it spins in vain, and training takes five times as long.
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     _keep_freed_memory()
 
     import torch
 
     torch.set_num_threads(run.threads)
     torch.use_deterministic_algorithms(True)
-    # It would also fill every new tensor with NaN, to unmask reads of memory never written: a fifth of a training step.
+    # By default it also fills every new tensor with NaN, to show reads of uninitialised memory: a fifth of a training step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.set_flush_denormal(True)
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep large freed blocks for the next batch instead of returning them to the kernel.
+    """Make glibc keep large freed blocks for the next batch instead of returning them to the kernel.
 
-    A training step frees and asks again for the same hundreds of megabytes; each time the kernel hands them out anew
-    it must zero them page by page. Keeping them trains about 1.5 times as fast on two cores, with the same results.
-    Elsewhere than on glibc nothing is changed.
+    A training step frees and allocates the same hundreds of megabytes again, and the kernel zeroes returned memory page by
+    page. Keeping the blocks makes training about 1.5 times as fast on two cores, with the same results. Without glibc nothing
+    happens.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
