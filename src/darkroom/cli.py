@@ -1,4 +1,4 @@
-"""`darkroom`: what people type. Every command is a few lines that call another room."""
+"""The command `darkroom`. Each subcommand is a few lines that call another package."""
 
 import sys
 import time
@@ -9,19 +9,21 @@ from typing import Annotated
 import typer
 
 from darkroom import runner
-from darkroom.system import dvc, markdown
+from darkroom.system import dvc, git, markdown
 from darkroom.system.errors import UserError
+
+DEFAULT_BASE = "Default: the commit at which this branch left main."
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="A folder of images in; two trained classifiers and an honest comparison of them out.",
+    help="Train classifiers on a folder of images, compare them, and compare revisions of the project.",
 )
 
 
 def main() -> None:
-    """The entry point: a user's mistake ends in its sentence and exit code 2."""
+    """Run the command. A `UserError` is printed as one line, and the exit code is then 2."""
     try:
         app()
     except UserError as error:
@@ -31,22 +33,21 @@ def main() -> None:
 
 @app.command()
 def run() -> None:
-    """All of it: data/raw where it is missing, `dvc repro`, and the results as a table."""
+    """Get data/raw if it is missing, run `dvc repro`, and print the results as a table."""
     from darkroom.data import tracked
     from darkroom.report import summary
-    from darkroom.system import git
 
     started = time.monotonic()
     git.refuse_elsewhere()
     tracked.provide_raw()
     if code := dvc.call("repro"):
         raise typer.Exit(code)
-    print(summary.table(time.monotonic() - started))
+    print(summary.as_text(time.monotonic() - started))
 
 
 @app.command()
 def demo() -> None:
-    """Lay out the demo data (2,624 solar cells, CC BY-NC-SA 4.0) as data/raw."""
+    """Copy the demo data (2,624 images of solar cells, CC BY-NC-SA 4.0) to data/raw."""
     from darkroom.data import demo
     from darkroom.data.layout import RAW
 
@@ -55,22 +56,24 @@ def demo() -> None:
 
 @app.command()
 def summary() -> None:
-    """The results as a table, without running anything."""
+    """Print the results as a table, without running any stage."""
     from darkroom.report import summary
 
-    print(summary.table())
+    print(summary.as_text())
 
 
 @app.command()
 def verify(
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a param, such as train_scratch.epochs=1."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a param, for example train_scratch.epochs=1. May be repeated."
+        ),
     ] = None,
 ) -> None:
-    """Rebuild HEAD in a fresh clone, without any cache, and compare every out with dvc.lock, byte for byte.
+    """Rebuild HEAD in a fresh clone, without any cache, and compare each output with dvc.lock, byte for byte.
 
-    With --set there is nothing in dvc.lock to compare with: HEAD is then built twice, and the builds are compared.
+    With --set, HEAD is built twice and the two builds are compared, because dvc.lock has no results for changed params.
     """
     from darkroom.rebuild import verify
 
@@ -79,25 +82,27 @@ def verify(
 
 @app.command()
 def deps() -> None:
-    """Write into dvc.yaml what each stage depends on, from its code and from the list of models."""
-    from darkroom.rebuild import dependencies
+    """Update the dependencies of each stage in dvc.yaml, and the colours in DVC's plot templates."""
+    from darkroom.rebuild import dependencies, templates
 
-    changed = dependencies.write()
-    print(f"dvc.yaml: {', '.join(changed)} changed" if changed else "dvc.yaml is up to date")
+    git.refuse_elsewhere()
+    for name in [*dependencies.write(), *templates.write()]:
+        print(f"{name} changed")
 
 
 @app.command("data-diff")
 def data_diff(
-    old: Annotated[str, typer.Argument(help="A Git revision.")] = "HEAD",
-    new: Annotated[str | None, typer.Argument(help="Another; the work tree when left out.")] = None,
+    old: Annotated[str, typer.Argument(help="The older Git revision.")] = "HEAD",
+    new: Annotated[str | None, typer.Argument(help="The newer Git revision. Default: the work tree.")] = None,
     picture: Annotated[
-        Path | None, typer.Option(help="Also write thumbnails of the changed images to this PNG.")
+        Path | None, typer.Option(help="Also write thumbnails of the changed images to this PNG file.")
     ] = None,
 ) -> None:
-    """Which images were added, removed, relabelled, moved or renamed between two revisions, as Markdown."""
+    """List the images that were added, removed, relabelled, moved, renamed or left out between two revisions."""
     from darkroom.comparison import data_diff
+    from darkroom.data import manifest
 
-    changes = data_diff.diff(data_diff.read_manifest(old), data_diff.read_manifest(new))
+    changes = data_diff.diff(manifest.read(old), manifest.read(new))
     print(data_diff.markdown(changes, old, new or "the work tree"), end="")
     if picture and changes:
         from darkroom.comparison import thumbnails
@@ -108,33 +113,44 @@ def data_diff(
 @app.command()
 def compare(
     base: Annotated[
-        str | None, typer.Argument(help="A revision or an experiment; where the branch left main when left out.")
+        str | None,
+        typer.Argument(help=f"A Git revision or a DVC experiment. {DEFAULT_BASE}"),
     ] = None,
-    head: Annotated[str | None, typer.Argument(help="Another; the work tree when left out.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of Markdown.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Also write a page with the images whose verdict changed.")] = None,
+    head: Annotated[str | None, typer.Argument(help="Another revision or experiment. Default: the work tree.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of Markdown.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Also write an HTML page with the images that changed between right and wrong."),
+    ] = None,
     fail_on: Annotated[
-        str | None, typer.Option(metavar="worse", help="Exit with 1 on evidence, at 5 %, of a worse accuracy.")
+        str | None,
+        typer.Option(
+            metavar="worse", help="Exit with 1 if there is evidence, at the 5 % level, that an accuracy is worse."
+        ),
     ] = None,
     max_drop: Annotated[
-        list[str] | None, typer.Option(metavar="FIGURE=DROP", help="Exit with 1 when a figure falls further.")
+        list[str] | None,
+        typer.Option(metavar="METRIC=DROP", help="Exit with 1 if METRIC falls by more than DROP. May be repeated."),
     ] = None,
 ) -> None:
-    """What differs between two revisions, and whether it means anything: from Git alone, in seconds."""
-    from darkroom.comparison import compare, report, revision
+    """Compare the results of two revisions: what differs, and whether it is more than chance.
+
+    Everything is read from Git. The command needs no images and no models, and takes a few seconds.
+    """
+    from darkroom.comparison import compare, gate, page, revision, text
 
     if fail_on not in (None, "worse"):
         raise UserError(f"--fail-on {fail_on}: the one thing to fail on is 'worse'")
-    drops = report.drops(max_drop or [])
+    drops = gate.drops(max_drop or [])
     sides = revision.load(base or revision.default_base()), revision.load(head)
-    found = compare.compare(*sides)
-    reasons = compare.failures(found, fail_on is not None, drops)
+    comparison = compare.compare(*sides)
+    reasons = gate.failures(comparison, fail_on is not None, drops)
     if as_json:
-        print(report.as_json(found), end="")
+        print(text.as_json(comparison), end="")
     else:
-        markdown.show(report.markdown(found))
+        markdown.show(text.as_markdown(comparison))
     if html:
-        report.write_html(found, sides[1], html)
+        page.write(comparison, sides[1], html)
     for reason in reasons:
         print(f"darkroom compare: {reason}", file=sys.stderr)
     raise typer.Exit(bool(reasons))
@@ -142,46 +158,51 @@ def compare(
 
 @app.command("pr-report")
 def pr_report(
-    base: Annotated[str | None, typer.Argument(help="A revision; where the branch left main when left out.")] = None,
+    base: Annotated[str | None, typer.Argument(help=f"A Git revision. {DEFAULT_BASE}")] = None,
     pictures: Annotated[
-        str, typer.Option(help="The beginning of a URL under which the branch's files are seen.")
+        str, typer.Option(help="The start of the URLs of the branch's files, to which `plots/NAME.png` is added.")
     ] = "../",
 ) -> None:
-    """Write report/report.md for the reviewers of a pull request: the work tree against BASE."""
+    """Compare the work tree with BASE and write report/report.md for the reviewers of a pull request."""
     from darkroom.comparison import pull_request
 
     print(pull_request.write(base or None, pictures))
 
 
 @app.command()
-def seeds(count: Annotated[int, typer.Option(min=2, help="How many seeds, from run.seed on.")] = 5) -> None:
-    """Run the params as they are under several seeds, as experiments: mean, spread and detectable difference."""
+def seeds(
+    count: Annotated[int, typer.Option(min=2, help="Number of seeds. The first one is run.seed.")] = 5,
+) -> None:
+    """Run the current params under several seeds, and print mean, spread and detectable difference of each metric.
+
+    Each run is kept as a DVC experiment. Experiments that exist already are not run again.
+    """
     from darkroom.experiments import seeds
 
-    markdown.show(seeds.run(count))
+    markdown.show(seeds.run_seeds(count))
 
 
 @app.command()
 def tune(
-    space: Annotated[Path, typer.Argument(help="The search space, YAML.")] = Path("tune.yaml"),
-    trials: Annotated[int, typer.Option(min=1, help="How many to add.")] = 20,
-    name: Annotated[str, typer.Option(help="Of the study; the same one goes on.")] = "search",
+    space: Annotated[Path, typer.Argument(help="The YAML file with the search space.")] = Path("tune.yaml"),
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials to add.")] = 20,
+    name: Annotated[str, typer.Option(help="Name of the study. If it exists, the search continues it.")] = "search",
     storage: Annotated[
         str | None,
-        typer.Option(help="A database's URL, for workers on several machines; a file of this project without."),
+        typer.Option(help="URL of a database, for workers on several machines. Default: a file in .darkroom/tune/."),
     ] = None,
 ) -> None:
-    """Search for better params by Optuna: each trial a DVC experiment, judged by val alone."""
+    """Search for better params with Optuna. Each trial is a DVC experiment; only the val loss decides."""
     from darkroom.experiments import tune
 
-    markdown.show(tune.run(space, name, trials, storage))
+    markdown.show(tune.search(space, name, trials, storage))
 
 
 def _stage_command(name: str) -> Callable[[], None]:
     def command() -> None:
         raise typer.Exit(runner.run_stage(name))
 
-    command.__doc__ = f"Run the stage {name} alone, as `dvc repro` would."
+    command.__doc__ = f"Run the stage {name} directly, without DVC."
     return command
 
 

@@ -1,4 +1,4 @@
-"""Runs one stage: prepares the process for it, and turns a user's mistake into a sentence."""
+"""Runs one stage: prepares the process, and turns a mistake of the user into one sentence."""
 
 import errno
 import importlib
@@ -9,10 +9,10 @@ from pathlib import Path
 from darkroom.system import params, pins, pipeline, process
 from darkroom.system.errors import UserError
 
-# Stages and what torch needs are imported by name, so that they are dependencies of the stages alone that use them.
+# A stage, and what torch needs, are imported by name, so that only the stages that use them depend on them.
 STAGES = Path(__file__).with_name("stages")
 COMPUTES = "models"  # a stage that depends on requirements/models.txt computes with torch
-# What a user can do about an OSError that is no bug of ours.
+# What a user can do about an OSError that is not a bug.
 WAYS_OUT = {
     **dict.fromkeys(
         (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room and run `dvc repro`, which loses no finished epoch"

@@ -1,1 +1,1 @@
-"""`darkroom compare`, `data-diff` and `pr-report`: two revisions side by side."""
+"""The comparison of two revisions: `darkroom compare`, `data-diff` and `pr-report`."""

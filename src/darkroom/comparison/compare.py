@@ -1,4 +1,4 @@
-"""Two revisions, experiments or the work tree: what differs, and whether it means anything."""
+"""Compare two revisions, experiments or the work tree: what differs, and whether it is more than chance."""
 
 import json
 import math
@@ -11,35 +11,50 @@ import numpy as np
 from darkroom.comparison import data_diff
 from darkroom.comparison.revision import Predictions, Revision
 from darkroom.evaluation import bootstrap, metrics
-from darkroom.evaluation.titles import MODELS
+from darkroom.evaluation.bootstrap import Difference
 from darkroom.system import lock
 from darkroom.system.errors import UserError
 from darkroom.system.trees import leaves
 
-SMALL = 100  # images; on fewer, only a landslide shows
-FEW = 30  # images; on fewer, the bootstrap's intervals are too short: of equal models they set 6 to 30 in 100 apart
-ROUNDING = 1e-9  # a drop from 1.0 to 0.95 is not more than 0.05, whatever floats say
-RESAMPLES = 2000  # of the paired bootstrap; the ends of an interval then wander by about 2 % of their width
+FEW = 30  # images; with fewer, the bootstrap's intervals are too short: 6 to 30 of 100 pairs of equal models look different
+RESAMPLES = 2000  # of the paired bootstrap; the ends of an interval then vary by about 2 % of its width
+NEW, GONE = "new in head", "only in base"
+
+# Model -> its probabilities in base and in head, float (N, K) each, on the shared images.
+Sides = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Headline:
-    """One figure of one model, on the images that both test sets hold.
+    """One metric of one model, on the test images that both sides have.
 
-    `p` is McNemar's exact, two-sided, and None where the figure is not an accuracy. `word` is better, worse or no evidence; None
-    where neither test nor interval is to be had or to be trusted.
+    Attributes:
+        model: Its name in params.yaml.
+        metric: A key of `titles.METRICS`.
+        difference: The metric in base and in head. Also the interval of the difference, NaN if there is none.
+        p: The two-sided p value of McNemar's exact test. None if the metric is not an accuracy.
+        verdict: "better", "worse" or "no evidence". NEW or GONE if only one side has the model. None if neither a test nor an
+            interval can be trusted.
     """
 
     model: str
-    figure: str
-    difference: bootstrap.Difference
+    metric: str
+    difference: Difference
     p: float | None
-    word: str | None
+    verdict: str | None
 
 
 @dataclass(frozen=True)
 class ClassChange:
-    """A class of which a model gets more or fewer images right than chance explains; `p` is Holm's, over all classes."""
+    """A class in which the accuracy of a model changed by more than chance.
+
+    Attributes:
+        model: Its name in params.yaml.
+        label: The class.
+        images: Number of shared test images of the class.
+        base, head: The share of them about which the model is right.
+        p: The p value of McNemar's exact test, adjusted for all models and classes by Holm's method.
+    """
 
     model: str
     label: str
@@ -51,7 +66,14 @@ class ClassChange:
 
 @dataclass(frozen=True)
 class Flip:
-    """An image that one version has right and the other wrong."""
+    """A test image about which a model is right on one side and wrong on the other.
+
+    Attributes:
+        model: Its name in params.yaml.
+        path: The image's path in head, `class/.../name`.
+        actual: The image's class.
+        base, head: The predicted classes.
+    """
 
     model: str
     path: str
@@ -62,22 +84,24 @@ class Flip:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that `darkroom compare` says.
+    """The result of a comparison.
 
     Attributes:
-        base, head: The two sides' names.
-        images: How many test images `base` and `head` have; how many of them are `shared`, with a class that both know; and
-            how many both have whose class is `unknown` to one, which are left out.
-        relabelled: How many shared images the two sides label differently; head's label judges both.
-        headlines, classes, flips: On the shared images.
-        gate: Model -> one-sided mid-p that head's accuracy is no worse, adjusted by Holm's method for the number of models.
-        params: Key -> value in base and in head, as JSON; None where a side has no such key.
-        data: What happened to the images.
-        stages: Those whose recorded inputs or command differ.
+        base, head: The names of the two sides.
+        titles: Model -> its title in tables, for the models of both sides.
+        images: Numbers of test images. `base` and `head`: all images of each side. `shared`: images that both sides have.
+            `unknown`: images that both sides have, but with a class that only one side knows. They do not count as shared.
+        relabelled: Number of shared images that the two sides label differently. Head's label counts for both sides.
+        headlines, classes, flips: These are about the shared images.
+        gate: As `no_worse` returns it.
+        params: Dotted key -> its values in base and in head, as JSON. None if a side has no such key.
+        data: What happened to the images of data/raw.
+        stages: The stages whose command, dependencies or params differ.
     """
 
     base: str
     head: str
+    titles: dict[str, str]
     images: dict[str, int]
     relabelled: int
     headlines: list[Headline]
@@ -90,63 +114,98 @@ class Comparison:
 
 
 def compare(base: Revision, head: Revision) -> Comparison:
-    """Compare two revisions on what their test sets share.
+    """Compare two revisions on the test images that both have.
 
     Raises:
-        UserError: They share no test image.
+        UserError: They have no test image in common.
     """
-    mine, theirs = base.predictions, head.predictions
-    place = {key: index for index, key in enumerate(mine.keys)}
-    known = set(mine.classes) & set(theirs.classes)
-    both = [(place[key], index) for index, key in enumerate(theirs.keys) if key in place]
-    pairs = [(old, new) for old, new in both if mine.actual[old] in known and theirs.actual[new] in known]
-    if not pairs:
-        why = f"{len(both)} test images, but no class of them" if both else "no test image"
-        raise UserError(f"{base.name} and {head.name} share {why}, so that nothing can be compared")
-    before, after = (np.array(side) for side in zip(*pairs, strict=True))
-    classes = sorted({*mine.classes, *theirs.classes})
-    actual = np.array(theirs.actual)[after]
+    before, after = base.predictions, head.predictions
+    pairs, unknown = shared_images(base, head)
+    rows_before, rows_after = (np.array(side) for side in zip(*pairs, strict=True))
+    classes = sorted({*before.classes, *after.classes})
+    actual = np.array(after.actual)[rows_after]
     labels = np.searchsorted(classes, actual)
-    chosen = {
-        model: (_spread(mine, model, before, classes), _spread(theirs, model, after, classes)) for model in MODELS
-    }
-    counted = accuracies(classes, head.params["evaluate"]["merge"])
-    bins = head.params["evaluate"]["bins"] if mine.classes == theirs.classes else None
+    in_base = {model: _over_classes(before, model, rows_before, classes) for model in before.probabilities}
+    in_head = {model: _over_classes(after, model, rows_after, classes) for model in after.probabilities}
+    both = {model: (in_base[model], in_head[model]) for model in in_head if model in in_base}
+    right = accuracies(classes, head.params["evaluate"]["merge"])
+    bins = head.params["evaluate"]["bins"] if before.classes == after.classes else None
     return Comparison(
         base=base.name,
         head=head.name,
-        images={
-            "base": len(mine.keys),
-            "head": len(theirs.keys),
-            "shared": len(pairs),
-            "unknown": len(both) - len(pairs),
-        },
-        relabelled=int((actual != np.array(mine.actual)[before]).sum()),
-        headlines=[line for model in MODELS for line in headlines(model, labels, *chosen[model], counted, bins)],
-        classes=class_changes(labels, chosen, classes),
-        flips=[flip for model in MODELS for flip in flips(model, labels, chosen[model], classes, theirs.paths, after)],
-        gate=gate(labels, chosen),
+        titles={**base.titles, **head.titles},
+        images={"base": len(before.keys), "head": len(after.keys), "shared": len(pairs), "unknown": unknown},
+        relabelled=int((actual != np.array(before.actual)[rows_before]).sum()),
+        headlines=list(_headlines(labels, in_base, in_head, right, bins)),
+        classes=class_changes(labels, both, classes),
+        flips=[flip for model in both for flip in flips(model, labels, both[model], classes, after.paths, rows_after)],
+        gate=no_worse(labels, both),
         params=param_changes(base.params, head.params),
         data=data_diff.diff(base.manifest, head.manifest),
         stages=changed_stages(base.lock, head.lock),
     )
 
 
-def _spread(own: Predictions, model: str, rows: np.ndarray, classes: list[str]) -> np.ndarray:
-    """Probabilities of the chosen images, float (N, K), in columns of both revisions' classes: 0 where one has no such class."""
-    spread = np.zeros((len(rows), len(classes)))
-    spread[:, np.searchsorted(classes, own.classes)] = own.probabilities[model][rows]
-    return spread
+def shared_images(base: Revision, head: Revision) -> tuple[list[tuple[int, int]], int]:
+    """The test images that both sides have.
+
+    Returns:
+        The row in base and the row in head of each shared image with a class that both sides know. Also the number of shared
+        images with a class that only one side knows.
+
+    Raises:
+        UserError: No image is left to compare.
+    """
+    before, after = base.predictions, head.predictions
+    row_of = {key: row for row, key in enumerate(before.keys)}
+    known = set(before.classes) & set(after.classes)
+    both = [(row_of[key], row) for row, key in enumerate(after.keys) if key in row_of]
+    pairs = [(old, new) for old, new in both if before.actual[old] in known and after.actual[new] in known]
+    if not pairs:
+        why = f"{len(both)} test images, but none with a class that both know" if both else "no test image"
+        raise UserError(f"{base.name} and {head.name} share {why}, so that they cannot be compared")
+    return pairs, len(both) - len(pairs)
+
+
+def _over_classes(predictions: Predictions, model: str, rows: np.ndarray, classes: list[str]) -> np.ndarray:
+    """A model's probabilities for the images in `rows`, float (N, K), over the classes of both sides.
+
+    A class that this side does not know has probability 0.
+    """
+    probabilities = np.zeros((len(rows), len(classes)))
+    probabilities[:, np.searchsorted(classes, predictions.classes)] = predictions.probabilities[model][rows]
+    return probabilities
+
+
+def _headlines(
+    labels: np.ndarray,
+    in_base: Mapping[str, np.ndarray],
+    in_head: Mapping[str, np.ndarray],
+    right: Mapping[str, bootstrap.Right],
+    bins: int | None,
+) -> Iterator[Headline]:
+    """The headlines of the models that both sides have, then of those that only head has, then of those that only base has."""
+    for model, probabilities in in_head.items():
+        if model in in_base:
+            yield from compare_metrics(model, labels, in_base[model], probabilities, right, bins)
+    for model in sorted(in_head.keys() - in_base.keys()):
+        yield from one_sided(model, labels, in_head[model], NEW, right)
+    for model in sorted(in_base.keys() - in_head.keys()):
+        yield from one_sided(model, labels, in_base[model], GONE, right)
 
 
 def is_right(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Which answers are right, bool (N,)."""
+    """Whether each prediction is right, bool (N,)."""
     right: np.ndarray = probabilities.argmax(1) == labels
     return right
 
 
 def accuracies(classes: list[str], merge: str | None) -> dict[str, bootstrap.Right]:
-    """The headline figures that count right answers: of the classes, and of the groups that they merge into, if they do."""
+    """The metrics that count right predictions: the accuracy and, if `merge` merges any classes, the merged accuracy.
+
+    Returns:
+        Metric -> function that says which predictions are right.
+    """
     merged = metrics.merge_classes(classes, merge)
     _, group = np.unique(merged, return_inverse=True)
 
@@ -157,61 +216,83 @@ def accuracies(classes: list[str], merge: str | None) -> dict[str, bootstrap.Rig
     return {"accuracy": is_right, **({"merged_accuracy": is_right_merged} if len(set(merged)) < len(merged) else {})}
 
 
-def headlines(
+def compare_metrics(
     model: str,
     labels: np.ndarray,
     base: np.ndarray,
     head: np.ndarray,
-    counted: Mapping[str, bootstrap.Right],
+    right: Mapping[str, bootstrap.Right],
     bins: int | None,
 ) -> Iterator[Headline]:
-    """Each figure, and what can be said of it: of the accuracies by McNemar's exact test, of the rest by the interval.
+    """The metrics of one model that both sides have.
 
-    Without `bins`, the figures that average over classes or bins are left out: they mean another thing once classes changed.
+    McNemar's exact test gives the verdict on an accuracy. The bootstrap interval gives the verdict on any other metric.
+
+    Args:
+        model: Its name.
+        labels: int64 (N,).
+        base, head: Probabilities, float (N, K).
+        right: As `accuracies` returns it.
+        bins: Number of bins of the calibration error. None if the two sides have different classes. Macro F1, AUROC and
+            calibration error are then left out, because their values for different classes cannot be compared.
     """
-    statistics = {name: bootstrap.accuracy(right) for name, right in counted.items()}
+    statistics = {metric: bootstrap.accuracy(function) for metric, function in right.items()}
     if bins:
         statistics |= {"macro_f1": bootstrap.macro_f1, "auroc": bootstrap.auroc}
-    for name, found in bootstrap.differences(statistics, labels, base, head, RESAMPLES).items():
-        if right := counted.get(name):
-            p = float(metrics.mcnemar(right(labels, base), right(labels, head))["p"])
-            yield Headline(model, name, found, p, _word(found, p < metrics.LEVEL))
-        elif math.isnan(found.low) or len(labels) < FEW:
-            yield Headline(model, name, found, None, None)
-        else:
-            yield Headline(model, name, found, None, _word(found, found.low > 0 or found.high < 0))
-    if bins:  # a resample of a calibrated model looks less calibrated than the model is: its interval would misjudge it
-        before, after = (metrics.ece(labels, own, bins) for own in (base, head))
-        yield Headline(model, "ece", bootstrap.Difference(before, after, math.nan, math.nan), None, None)
+    for metric, difference in bootstrap.differences(statistics, labels, base, head, RESAMPLES).items():
+        p, verdict = None, None
+        if metric in right:
+            p = metrics.mcnemar(right[metric](labels, base), right[metric](labels, head)).p
+            verdict = _verdict(difference, p < metrics.LEVEL)
+        elif len(labels) >= FEW and not math.isnan(difference.low):
+            verdict = _verdict(difference, difference.low > 0 or difference.high < 0)
+        yield Headline(model, metric, difference, p, verdict)
+    if bins:  # no interval: a resample of a calibrated model looks less calibrated than the model is
+        before, after = (metrics.ece(labels, probabilities, bins) for probabilities in (base, head))
+        yield Headline(model, "ece", Difference(before, after, math.nan, math.nan), None, None)
 
 
-def _word(found: bootstrap.Difference, evident: bool) -> str:
-    if not evident:
+def one_sided(
+    model: str, labels: np.ndarray, probabilities: np.ndarray, verdict: str, right: Mapping[str, bootstrap.Right]
+) -> Iterator[Headline]:
+    """The accuracies of a model that only one side has. `verdict` is NEW or GONE."""
+    for metric, function in right.items():
+        value = float(function(labels, probabilities).mean())
+        base, head = (math.nan, value) if verdict == NEW else (value, math.nan)
+        yield Headline(model, metric, Difference(base, head, math.nan, math.nan), None, verdict)
+
+
+def _verdict(difference: Difference, significant: bool) -> str:
+    if not significant:
         return "no evidence"
-    return "better" if found.head > found.base else "worse"
+    return "better" if difference.head > difference.base else "worse"
 
 
-def gate(labels: np.ndarray, chosen: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-    """For each model, how well its answers fit with head being no worse: one-sided, small when head is worse."""
-    right = {model: [is_right(labels, own) for own in sides] for model, sides in chosen.items()}
+def no_worse(labels: np.ndarray, both: Sides) -> dict[str, float]:
+    """For each model, the one-sided p value of the hypothesis that its accuracy is no worse in head than in base.
+
+    It is the mid-p of McNemar's test, adjusted for the number of models by Holm's method. It is small if head is worse.
+    """
+    right = {model: [is_right(labels, side) for side in sides] for model, sides in both.items()}
     p_values = [metrics.mid_p(int((base & ~head).sum()), int((head & ~base).sum())) for base, head in right.values()]
     return dict(zip(right, metrics.holm(p_values), strict=True))
 
 
-def class_changes(
-    labels: np.ndarray, chosen: Mapping[str, tuple[np.ndarray, np.ndarray]], classes: list[str]
-) -> list[ClassChange]:
-    """Classes whose share of right answers changed: McNemar's exact test on the images of each, adjusted for their number."""
-    found = []
-    for model, (base, head) in chosen.items():
+def class_changes(labels: np.ndarray, both: Sides, classes: list[str]) -> list[ClassChange]:
+    """The classes in which the accuracy of a model changed by more than chance.
+
+    McNemar's exact test on the images of each class, adjusted for the number of models and classes by Holm's method.
+    """
+    tested = []
+    for model, (base, head) in both.items():
         right = is_right(labels, base), is_right(labels, head)
         for index in np.unique(labels):
-            own = labels == index
-            p = float(metrics.mcnemar(right[0][own], right[1][own])["p"])
-            before, after = (float(side[own].mean()) for side in right)
-            found.append(ClassChange(model, classes[index], int(own.sum()), before, after, p))
-    adjusted = metrics.holm([change.p for change in found])
-    changes = [replace(change, p=p) for change, p in zip(found, adjusted, strict=True)]
+            members = labels == index
+            p = metrics.mcnemar(right[0][members], right[1][members]).p
+            before, after = (float(side[members].mean()) for side in right)
+            tested.append(ClassChange(model, classes[index], int(members.sum()), before, after, p))
+    adjusted = metrics.holm([change.p for change in tested])
+    changes = [replace(change, p=p) for change, p in zip(tested, adjusted, strict=True)]
     return [change for change in changes if change.p < metrics.LEVEL]
 
 
@@ -223,57 +304,33 @@ def flips(
     paths: Sequence[str],
     rows: np.ndarray,
 ) -> Iterator[Flip]:
-    """The images that one version has right and the other wrong: those that got worse first, then by path."""
+    """The images about which a model is right on one side and wrong on the other.
+
+    Those that are wrong in head come first. Within each group the order is by path.
+
+    Args:
+        model: Its name.
+        labels: int64 (N,), the classes of the shared images.
+        sides: Probabilities in base and in head, float (N, K) each.
+        classes: K names.
+        paths: The paths of head's test images.
+        rows: int64 (N,), the index in `paths` of each shared image.
+    """
     base, head = (side.argmax(1) for side in sides)
     changed = np.flatnonzero((base == labels) != (head == labels))
     for index in sorted(changed, key=lambda index: (head[index] == labels[index], paths[int(rows[index])])):
-        actual, before, after = (classes[int(which[index])] for which in (labels, base, head))
+        actual, before, after = (classes[int(indices[index])] for indices in (labels, base, head))
         yield Flip(model, paths[int(rows[index])], actual, before, after)
 
 
 def param_changes(base: Any, head: Any) -> dict[str, tuple[str | None, str | None]]:
-    """Dotted key -> its value in base and in head, for those that differ."""
+    """Dotted key -> its values in base and in head as JSON, for the keys that differ. None if a side has no such key."""
     before, after = ({key: json.dumps(value) for key, value in leaves(tree)} for tree in (base, head))
     keys = sorted(before.keys() | after.keys())
     return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
 
 
 def changed_stages(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
-    """The stages that ran again between the two: their command, dependencies or params differ in dvc.lock."""
+    """The stages that ran again between the two sides: those whose command, dependencies or params differ in dvc.lock."""
     stages = dict.fromkeys([*base, *head])
     return [stage for stage in stages if lock.inputs(base.get(stage, {})) != lock.inputs(head.get(stage, {}))]
-
-
-def failures(comparison: Comparison, fail_on_worse: bool, max_drop: Mapping[str, float]) -> list[str]:
-    """Why a gate should close: a sentence for each reason.
-
-    Args:
-        comparison: Of base and head.
-        fail_on_worse: Whether evidence (at 5 %, one-sided) that a model's accuracy is worse is a reason.
-        max_drop: Figure -> how far it may fall (an error: rise), whatever chance would do.
-
-    Raises:
-        UserError: A figure of `max_drop` is none of the headlines.
-    """
-    known = {line.figure for line in comparison.headlines}
-    if unknown := sorted(max_drop.keys() - known):
-        raise UserError(
-            f"--max-drop {unknown[0]}: there is no such figure here (those over classes need the same classes on both sides): "
-            f"say one of {', '.join(sorted(known))}"
-        )
-    reasons = [
-        f"{model}: the accuracy is worse (mid-p {p:.2g}, one-sided, while the table's words are two-sided; adjusted for "
-        f"{len(comparison.gate)} models)"
-        for model, p in comparison.gate.items()
-        if fail_on_worse and p < metrics.LEVEL
-    ]
-    for line in comparison.headlines:
-        drop = line.difference.base - line.difference.head
-        drop = -drop if line.figure == "ece" else drop
-        if line.figure in max_drop and math.isnan(drop):
-            raise UserError(
-                f"--max-drop {line.figure}: it cannot be computed on these test images, so that no gate can use it"
-            )
-        if line.figure in max_drop and drop > max_drop[line.figure] + ROUNDING:
-            reasons.append(f"{line.model}: {line.figure} is worse by {drop:.4g}, more than {max_drop[line.figure]:g}")
-    return reasons

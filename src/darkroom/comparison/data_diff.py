@@ -1,79 +1,39 @@
-"""What changed between the data of two revisions, from their manifests: in words and in thumbnails."""
+"""What happened to the images between two revisions, read from their manifests."""
 
-import csv
-import io
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from darkroom.data.layout import MANIFEST
-from darkroom.system import dvc, git
-from darkroom.system.errors import UserError
+from darkroom.data.manifest import Row
 from darkroom.system.markdown import cell, code
 
 KINDS = ("added", "removed", "relabelled", "moved", "renamed", "left out")
-LISTED = 20  # files of each kind that the report names
-
-
-class Row(NamedTuple):
-    """A row of a manifest."""
-
-    path: str
-    label: str
-    split: str
-    sha256: str
-    reason: str
+LISTED = 20  # files of each kind that the Markdown names
 
 
 class Change(NamedTuple):
-    """What became of one image; `old` is None where it is new, `new` where it is gone."""
+    """What happened to one image. `kind` is one of `KINDS`. `old` is None for a new image, `new` for one that was removed."""
 
     kind: str
     old: Row | None
     new: Row | None
 
 
-def read_manifest(revision: str | None) -> list[Row]:
-    """The manifest of a Git revision, or of the work tree for None.
-
-    Raises:
-        UserError: There is no such revision, or no manifest in it.
-    """
-    git.refuse_elsewhere()
-    if revision is None:
-        if not MANIFEST.exists():
-            raise UserError(f"there is no {MANIFEST} in the work tree: run `dvc repro split`")
-        text = MANIFEST.read_bytes().decode("utf-8", "surrogateescape")
-    else:
-        content = git.show(dvc.commit(revision), str(MANIFEST))
-        if content is None:
-            raise UserError(f"revision '{revision}' has no {MANIFEST}: it is from before the first `dvc repro`")
-        text = content.decode("utf-8", "surrogateescape")
-    try:
-        return [
-            Row(row["path"], row["label"], row["split"], row["sha256"], row.get("reason") or "")
-            for row in csv.DictReader(io.StringIO(text, newline=""))
-        ]
-    except KeyError as error:
-        raise UserError(
-            f"{MANIFEST} of {revision or 'the work tree'} is damaged (it has no column {error}): run `dvc repro split` there"
-        ) from None
-
-
 def diff(old: Sequence[Row], new: Sequence[Row]) -> list[Change]:
-    """What happened to each image, matched by path and content first, and then by content alone, sorted by path.
+    """What happened to each image that changed, sorted by kind and path.
 
-    An image whose content changed under the same name is one removed and one added: it is another image.
+    Images are matched by path and content first, then by content alone. A file whose content changed therefore counts as one
+    image removed and one added.
     """
     before = {(row.path, row.sha256): row for row in old if not row.reason}
     after = {(row.path, row.sha256): row for row in new if not row.reason}
-    changes = [_compare(before[key], after[key]) for key in before.keys() & after.keys()]
-    gone = _by_content([before[key] for key in before.keys() - after.keys()])
-    come = _by_content([after[key] for key in after.keys() - before.keys()])
-    for digest in gone.keys() | come.keys():
-        olds, news = _paired(gone.get(digest, []), come.get(digest, []))
+    changes = [_changed(before[key], after[key]) for key in before.keys() & after.keys()]
+    only_old = _by_content([before[key] for key in before.keys() - after.keys()])
+    only_new = _by_content([after[key] for key in after.keys() - before.keys()])
+    for digest in only_old.keys() | only_new.keys():
+        olds, news = _paired(only_old.get(digest, []), only_new.get(digest, []))
         common = min(len(olds), len(news))
-        changes += [_compare(one, other) for one, other in zip(olds, news, strict=False)]
+        changes += [_changed(one, other) for one, other in zip(olds, news, strict=False)]
         changes += [Change("removed", row, None) for row in olds[common:]]
         changes += [Change("added", None, row) for row in news[common:]]
     known = {(row.path, row.reason) for row in old}
@@ -81,8 +41,8 @@ def diff(old: Sequence[Row], new: Sequence[Row]) -> list[Change]:
     return sorted((one for one in changes if one.kind), key=lambda one: (KINDS.index(one.kind), current(one).path))
 
 
-def _compare(old: Row, new: Row) -> Change:
-    """The gravest of what happened to an image; "" where nothing did."""
+def _changed(old: Row, new: Row) -> Change:
+    """The most important thing that happened to an image. The kind is "" if nothing happened."""
     kind = (
         "relabelled" if old.label != new.label
         else "moved" if old.split != new.split
@@ -93,7 +53,7 @@ def _compare(old: Row, new: Row) -> Change:
 
 
 def _by_content(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows of the same bytes together."""
+    """The rows by SHA-256, so that copies of the same image are together."""
     groups = defaultdict(list)
     for row in rows:
         groups[row.sha256].append(row)
@@ -101,7 +61,10 @@ def _by_content(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _paired(olds: list[Row], news: list[Row]) -> tuple[list[Row], list[Row]]:
-    """Copies of one content, so ordered that those of the same label and side stand at the same place, from the first on."""
+    """Order the copies of one image so that copies with the same label and split have the same index in both lists.
+
+    These copies come first. The rest follows.
+    """
     kept = Counter((row.label, row.split) for row in olds) & Counter((row.label, row.split) for row in news)
 
     def ordered(rows: list[Row]) -> list[Row]:
@@ -109,16 +72,16 @@ def _paired(olds: list[Row], news: list[Row]) -> tuple[list[Row], list[Row]]:
         first: list[Row] = []
         rest: list[Row] = []
         for row in sorted(rows, key=lambda row: (row.label, row.split, row.path)):
-            own = (row.label, row.split)
-            (first if left[own] else rest).append(row)
-            left[own] -= bool(left[own])
+            key = (row.label, row.split)
+            (first if left[key] else rest).append(row)
+            left[key] -= bool(left[key])
         return first + rest
 
     return ordered(olds), ordered(news)
 
 
 def current(change: Change) -> Row:
-    """The image as it is, or, where it is gone, as it was."""
+    """The new row of the image, or the old one if the image was removed."""
     row = change.new or change.old
     assert row is not None
     return row
@@ -135,17 +98,17 @@ def markdown(changes: Sequence[Change], old: str, new: str) -> str:
         ranked = sorted(counts.items(), key=lambda item: (KINDS.index(item[0][0]), item[0]))
         lines += [f"| {kind} | {cell(label)} | {split} | {number} |" for (kind, label, split), number in ranked]
     for kind in KINDS:
-        own = [one for one in changes if one.kind == kind]
-        if own:
-            lines += ["", f"**{kind}** ({len(own)})", ""]
-            lines += [f"- {_in_words(one)}" for one in own[:LISTED]]
-            if len(own) > LISTED:
-                lines.append(f"- and {len(own) - LISTED} more")
+        of_kind = [one for one in changes if one.kind == kind]
+        if of_kind:
+            lines += ["", f"**{kind}** ({len(of_kind)})", ""]
+            lines += [f"- {_in_words(one)}" for one in of_kind[:LISTED]]
+            if len(of_kind) > LISTED:
+                lines.append(f"- and {len(of_kind) - LISTED} more")
     return "\n".join(lines) + "\n"
 
 
 def _in_words(change: Change) -> str:
-    """One change in a line."""
+    """One change as a line of Markdown."""
     row, old = current(change), change.old
     name = code(row.path)
     match change.kind:

@@ -1,10 +1,11 @@
-"""What a Git revision, an experiment or the work tree says of its own results. All of it is in Git: no cache is needed."""
+"""Read the results of a Git revision, an experiment or the work tree. They are all in Git: DVC's cache is not needed."""
 
 import csv
 import hashlib
 import io
-from collections import Counter
-from collections.abc import Callable
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,46 +13,27 @@ from typing import Any
 import numpy as np
 import yaml
 
-from darkroom.comparison.data_diff import Row, read_manifest
+from darkroom.data import manifest as manifest_file
 from darkroom.data.layout import RAW, TRACKED
-from darkroom.evaluation.titles import MODELS
-from darkroom.system import dvc, git, params
+from darkroom.data.manifest import Row
+from darkroom.system import dvc, git, lock, params
 from darkroom.system.errors import UserError
 from darkroom.system.trees import value_at
 
 PREDICTIONS = "plots/predictions.csv"
-
-
-@dataclass(frozen=True)
-class Revision:
-    """One side of a comparison.
-
-    Attributes:
-        name: As the user has it.
-        commit: The full name; None for the work tree.
-        manifest: A row a file of data/raw.
-        params: params.yaml, nested.
-        lock: The stages of dvc.lock.
-        predictions: On its test images.
-    """
-
-    name: str
-    commit: str | None
-    manifest: list[Row]
-    params: dict[str, Any]
-    lock: dict[str, Any]
-    predictions: "Predictions"
+METRICS = "metrics/evaluate.json"
+PREFIX = "probability_"
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What both models say of the test images.
+    """The predictions of a revision's models for its N test images and K classes.
 
     Attributes:
-        keys: N names that the same content has in any revision: its SHA-256, and its number among copies.
-        paths: N, `class/.../name`.
+        keys: N keys that identify the images across revisions: the SHA-256 of the content, and a number that counts its copies.
+        paths: N paths, `class/.../name`.
         actual: N class names.
-        classes: K, sorted.
+        classes: K class names, sorted.
         probabilities: Model -> float (N, K).
     """
 
@@ -62,74 +44,121 @@ class Predictions:
     probabilities: dict[str, np.ndarray]
 
 
+@dataclass(frozen=True)
+class Revision:
+    """One side of a comparison.
+
+    Attributes:
+        name: The name that the user gave, or "the work tree".
+        commit: The full hash of the commit. None for the work tree.
+        manifest: One row per file of data/raw.
+        params: The content of params.yaml.
+        lock: The stages of dvc.lock by name.
+        titles: Model -> its title in tables.
+        predictions: The models' predictions for the test images.
+    """
+
+    name: str
+    commit: str | None
+    manifest: list[Row]
+    params: dict[str, Any]
+    lock: dict[str, Any]
+    titles: dict[str, str]
+    predictions: Predictions
+
+
 def load(name: str | None) -> Revision:
-    """A revision, an experiment's name, or (None) the work tree.
+    """Read the results of a Git revision or an experiment, or of the work tree if `name` is None.
 
     Raises:
-        UserError: There is no such revision, or it lacks results, or its files do not fit each other.
+        UserError: There is no such revision, it has no results, or its files do not belong to one run.
     """
     git.refuse_elsewhere()
     shown = name or "the work tree"
     commit = None if name is None else dvc.commit(name)
-    texts = {path: _text(commit, path, name) for path in (str(params.PARAMS), "dvc.lock", PREDICTIONS)}
-    manifest = read_manifest(commit)
+
+    def content(path: str) -> bytes | None:
+        return git.show(commit, path) if commit else _read(path)
+
+    def text(path: str) -> str:
+        data = content(path)
+        if data is None:
+            what = f"revision '{name}'" if name else "the work tree"
+            raise UserError(
+                f"{what} has no {path}: it is from before the first `dvc repro`, or the results were not committed"
+            )
+        return data.decode("utf-8", "surrogateescape")
+
+    tree, stages = _params_and_lock(text(str(params.PARAMS)), text(str(lock.LOCK)), shown)
+    manifest = manifest_file.read(commit)
+    predictions = _predictions(text(PREDICTIONS), manifest, shown)
+    titles = _titles(text(METRICS), predictions, shown)
+    if stale := _stale_param(tree, stages) or _stale_file(stages, content):
+        where = " there (for an experiment, after `dvc exp apply`), and commit what it changes" if commit else ""
+        raise UserError(f"the results of {shown} are not those of its {stale}: run `dvc repro`{where}")
+    return Revision(shown, commit, manifest, tree, stages, titles, predictions)
+
+
+def _params_and_lock(text: str, locked: str, shown: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parse params.yaml and the stages of dvc.lock, and check the entries that a comparison uses.
+
+    Raises:
+        UserError: One of them is damaged.
+    """
     try:
-        tree, lock = params.parse(texts[str(params.PARAMS)]), params.parse(texts["dvc.lock"])["stages"]
+        tree, stages = params.parse(text), lock.parse(locked)
         bins, merge = tree["evaluate"]["bins"], tree["evaluate"]["merge"]
         if not (isinstance(bins, int) and bins > 1 and isinstance(merge, str | None)):
             raise ValueError("evaluate.bins or evaluate.merge is out of range")
         params.pattern(merge)
-        stale = _param_of_another_run(tree, lock)
+        for stage in stages.values():
+            lock.inputs(stage), lock.outs(stage)
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"params.yaml or dvc.lock of {shown} is damaged ({reason}): get back the version that fits"
+            f"params.yaml or dvc.lock of {shown} is damaged ({reason}): restore both files from one commit"
         ) from None
-    predictions = _predictions(texts[PREDICTIONS], manifest, shown)
-    if stale := stale or _file_of_another_run(lock, lambda path: git.show(commit, path) if commit else _read(path)):
-        there = (
-            "" if commit is None else " there (for an experiment, `dvc exp apply` it first), and commit what it changes"
-        )
-        raise UserError(f"the results of {shown} are not those of its {stale}: run `dvc repro`{there}")
-    return Revision(shown, commit, manifest, tree, lock, predictions)
+    return tree, stages
 
 
-def _param_of_another_run(tree: dict[str, Any], lock: dict[str, Any]) -> str:
-    """A param, or a model, of a revision that its results do not know, by dvc.lock; nothing where they are of one run."""
-    made = {out["path"]: out["md5"] for stage in lock.values() for out in stage.get("outs", [])}
-    for stage in lock.values():
-        for path, used in stage.get("params", {}).get(str(params.PARAMS), {}).items():
-            if value_at(tree, path) != used:
-                return f"params ({path})"
-        for used in stage.get("deps", []):
-            if made.get(used["path"], used["md5"]) != used["md5"]:
-                return str(used["path"])
+def _stale_param(tree: dict[str, Any], stages: dict[str, Any]) -> str:
+    """The first param or dependency with which dvc.lock is out of date, "" if there is none.
+
+    dvc.lock records the params and the dependencies with which each stage was run. A stage is out of date if params.yaml has
+    another value now, or if an earlier stage has made another version of a dependency since.
+    """
+    made = {path: md5 for stage in stages.values() for path, md5 in lock.outs(stage).items()}
+    for stage in stages.values():
+        for key, used in lock.params(stage).items():
+            if value_at(tree, key) != used:
+                return f"params ({key})"
+        for path, md5 in lock.deps(stage).items():
+            if made.get(path, md5) != md5:
+                return path
     return ""
 
 
-def _file_of_another_run(lock: dict[str, Any], content: Callable[[str], bytes | None]) -> str:
-    """The first file whose `content` is not what dvc.lock vouches for; nothing where all are. Folders are not looked into."""
-    files = {
-        file["path"]: file["md5"]
-        for stage in lock.values()
-        for kind in ("deps", "outs")
-        for file in stage.get(kind, [])
-    }
+def _stale_file(stages: dict[str, Any], content: Callable[[str], bytes | None]) -> str:
+    """The first file whose md5 differs from the one in dvc.lock, "" if there is none. Folders are not checked.
+
+    The one exception is data/raw, whose md5 is in data/raw.dvc. `content` returns the bytes of a file, or None.
+    """
+    files = {path: md5 for stage in stages.values() for path, md5 in {**lock.deps(stage), **lock.outs(stage)}.items()}
     raw = content(str(TRACKED))
     if raw and f"md5: {files.get(str(RAW))}".encode() not in raw:
         return str(RAW)
     for path, md5 in files.items():
         data = None if md5.endswith(".dir") else content(path)
         if data is not None and hashlib.md5(data).hexdigest() != md5:
-            return str(path)
+            return path
     return ""
 
 
 def default_base() -> str:
-    """Where the current branch left the main branch.
+    """The commit at which the current branch left main, as an abbreviated hash.
 
     Raises:
-        UserError: It cannot be told: another name, or a clone without that history.
+        UserError: It cannot be found, because the main branch has another name or the clone lacks the history.
     """
     for main in ("main", "master", "origin/main", "origin/master"):
         try:
@@ -137,67 +166,91 @@ def default_base() -> str:
         except UserError:
             continue
     raise UserError(
-        "Git finds no place where this branch left main: name the BASE to compare with, or fetch more history "
+        "Git finds no commit at which this branch left main: name the BASE to compare with, or fetch more history "
         "(`git fetch --unshallow`)"
     )
-
-
-def _text(commit: str | None, path: str, name: str | None) -> str:
-    """A text file of the revision."""
-    content = git.show(commit, path) if commit else _read(path)
-    if content is None:
-        what = f"revision '{name}'" if name else "the work tree"
-        raise UserError(f"{what} has no {path}: it is from before the first `dvc repro`, or that was not committed")
-    return content.decode("utf-8", "surrogateescape")
 
 
 def _read(path: str) -> bytes | None:
     return Path(path).read_bytes() if Path(path).is_file() else None
 
 
-def _predictions(text: str, manifest: list[Row], name: str) -> Predictions:
-    """Both models' predictions, found to be whole and of the manifest's images.
+def _titles(text: str, predictions: Predictions, shown: str) -> dict[str, str]:
+    """The title of each model, from the JSON text of metrics/evaluate.json.
 
     Raises:
-        UserError: They are not.
+        UserError: A model of `predictions` has no metrics.
     """
-    rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    damaged = UserError(f"{PREDICTIONS} of {name} is damaged: run `dvc repro` there and commit it")
-    prefix = "scratch_"
-    classes = (
-        sorted(column.removeprefix(prefix) for column in rows[0] if column and column.startswith(prefix))
-        if rows
-        else []
-    )
     try:
-        listed = Counter((row["path"], row["actual"]) for row in rows)
-        probabilities = {
-            model: np.array([[float(row[f"{model}_{label}"]) for label in classes] for row in rows]) for model in MODELS
-        }
-    except (KeyError, TypeError, ValueError):
-        raise damaged from None
-    # Each was written to 6 digits.
-    if not classes or not all(
-        np.allclose(own.sum(1), 1, atol=1e-4) and (own >= 0).all() for own in probabilities.values()
-    ):
-        raise damaged
-    tested = {place(row): row for row in manifest if row.split == "test"}
-    misfit = listed - Counter((path, row.label) for path, row in tested.items())
-    missing = tested.keys() - {path for path, _ in listed}
-    if misfit or missing:
+        scores = json.loads(text)
+        return {model: str(scores[model]["title"]) for model in predictions.probabilities}
+    except (ValueError, KeyError, TypeError):
         raise UserError(
-            f"data/manifest.csv and {PREDICTIONS} of {name} are not of one run ({len(misfit) + len(missing)} of the test images "
-            "differ): run `dvc repro` there and commit all that it changed"
+            f"{METRICS} and {PREDICTIONS} of {shown} are not of one run: run `dvc repro` there and commit what it changed"
+        ) from None
+
+
+def _predictions(text: str, manifest: list[Row], shown: str) -> Predictions:
+    """The models' predictions, from the CSV text of plots/predictions.csv.
+
+    Raises:
+        UserError: The text is damaged, or is not about the test images in the manifest.
+    """
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    if "model" not in (reader.fieldnames or []):
+        raise UserError(
+            f"{PREDICTIONS} of {shown} is damaged, or was written by Darkroom 0.1: run `dvc repro` there and commit what it "
+            "changed"
         )
-    seen: Counter[str] = Counter()
+    by_model = defaultdict(list)
+    for row in reader:
+        by_model[row["model"]].append(row)
+    classes = sorted(name.removeprefix(PREFIX) for name in reader.fieldnames or [] if name.startswith(PREFIX))
+    try:
+        probabilities = {model: _probabilities(rows, classes) for model, rows in by_model.items()}
+        images = [[(row["path"], row["actual"]) for row in rows] for rows in by_model.values()]
+        if not images or any(listed != images[0] for listed in images):
+            raise ValueError("the models were tested on different images")
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{PREDICTIONS} of {shown} is damaged: run `dvc repro` there and commit what it changed"
+        ) from None
+    keys = _keys(images[0], manifest, shown)
+    return Predictions(keys, [path for path, _ in images[0]], [label for _, label in images[0]], classes, probabilities)
+
+
+def _probabilities(rows: Sequence[dict[str, str]], classes: Sequence[str]) -> np.ndarray:
+    """The probabilities of one model, float (N, K).
+
+    Raises:
+        ValueError: There is no class, or a row is not a probability distribution.
+    """
+    probabilities = np.array([[float(row[f"{PREFIX}{label}"]) for label in classes] for row in rows])
+    # Sums are not exactly 1, because each probability was written to 6 digits.
+    if not classes or not (np.allclose(probabilities.sum(1), 1, atol=1e-4) and (probabilities >= 0).all()):
+        raise ValueError("the probabilities of an image do not sum to 1")
+    return probabilities
+
+
+def _keys(images: Sequence[tuple[str, str]], manifest: list[Row], shown: str) -> list[str]:
+    """The keys of `Predictions` for (path, class) pairs of test images.
+
+    Raises:
+        UserError: The images are not the manifest's test images.
+    """
+    tested = {manifest_file.path_in_side(row): row for row in manifest if row.split == "test"}
+    listed = Counter(images)
+    unexpected = listed - Counter((path, row.label) for path, row in tested.items())
+    missing = tested.keys() - {path for path, _ in listed}
+    if unexpected or missing:
+        raise UserError(
+            f"data/manifest.csv and {PREDICTIONS} of {shown} are not of one run ({len(unexpected) + len(missing)} of the test "
+            "images differ): run `dvc repro` there and commit what it changed"
+        )
+    copies: Counter[str] = Counter()
     keys = []
-    for row in rows:
-        digest = tested[row["path"]].sha256
-        keys.append(f"{digest} {seen[digest]}")
-        seen[digest] += 1
-    return Predictions(keys, [row["path"] for row in rows], [row["actual"] for row in rows], classes, probabilities)
-
-
-def place(row: Row) -> str:
-    """`class/.../name`: a data set that was parted already has the side before it."""
-    return row.path if row.path.startswith(f"{row.label}/") else row.path.split("/", 1)[1]
+    for path, _ in images:
+        digest = tested[path].sha256
+        keys.append(f"{digest} {copies[digest]}")
+        copies[digest] += 1
+    return keys

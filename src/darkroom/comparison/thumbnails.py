@@ -1,4 +1,4 @@
-"""Changed images as pictures, fetched from the revision that has them."""
+"""Thumbnails of changed images, read from the revision that has them."""
 
 import io
 from collections.abc import Sequence
@@ -8,9 +8,10 @@ from typing import Any
 
 from PIL import Image
 
-from darkroom.comparison.data_diff import Change, Row
+from darkroom.comparison.data_diff import Change
 from darkroom.data.images import open_rgb
 from darkroom.data.layout import RAW
+from darkroom.data.manifest import Row
 from darkroom.pictures.style import grid
 from darkroom.system import git
 
@@ -20,34 +21,40 @@ MISSING = Image.new("RGB", (64, 64), "lightgrey")
 
 
 def of_changes(changes: Sequence[Change], old: str | None, new: str | None, path: Path) -> None:
-    """A sheet of thumbnails, each under what happened to it; grey where DVC's cache no longer has the image."""
+    """Write a sheet of thumbnails with captions to `path`. Images that are no longer in DVC's cache are grey.
+
+    Args:
+        changes: The changes. Files that were left out are not shown.
+        old, new: The revisions that were compared. None means the work tree.
+        path: The PNG file.
+    """
     shown = [change for change in changes if change.kind != "left out"][:SHOWN]
     images = [(fetch(change.new, new) if change.new else fetch(change.old, old), caption(change)) for change in shown]
     captioned_sheet(images, path)
 
 
 def fetch(row: Row | None, revision: str | None) -> Image.Image:
-    """The image as it was at `revision` (None: the work tree), from the work tree or DVC's cache."""
+    """An image as it is in `revision`, or in the work tree if that is None. `MISSING` if it cannot be read."""
     assert row is not None
-    place = str(RAW / row.path)
+    path = str(RAW / row.path)
     try:
         if revision is None:
-            return open_rgb(place)
-        return open_rgb(io.BytesIO(_files(revision).read_bytes(git.read("rev-parse", "--show-prefix") + place)))
-    except Exception:  # DVC has many ways to say that its cache lacks a file
+            return open_rgb(path)
+        return open_rgb(io.BytesIO(_files(revision).read_bytes(git.read("rev-parse", "--show-prefix") + path)))
+    except Exception:  # DVC raises many kinds of errors if its cache lacks a file
         return MISSING
 
 
 @cache
 def _files(revision: str) -> Any:
-    """DVC's view of a revision. To open it takes a third of a second, to read an image from it hardly any."""
-    from dvc.api import DVCFileSystem  # slow to load, and seldom needed
+    """The files of a revision, as DVC shows them. Opening it takes a third of a second, so it is opened once."""
+    from dvc.api import DVCFileSystem  # slow to import, and needed only here
 
-    return DVCFileSystem(rev=revision, subrepos=True)  # its top is Git's, which need not be the project's
+    return DVCFileSystem(rev=revision, subrepos=True)  # paths start at Git's top folder, not at the project's
 
 
 def caption(change: Change) -> str:
-    """Two short lines: what, and from where to where."""
+    """What happened to an image, in two short lines."""
     old, new = change.old, change.new
     match change.kind, old, new:
         case "relabelled", Row(), Row():
@@ -61,7 +68,7 @@ def caption(change: Change) -> str:
 
 
 def captioned_sheet(shown: Sequence[tuple[Image.Image, str]], path: Path) -> None:
-    """Thumbnails, six per row, each under its caption."""
+    """Write a sheet of (image, caption) pairs to `path`, six per row."""
     rows = max(1, -(-len(shown) // COLUMNS))
     with grid(path, rows, COLUMNS, (10, 1.9 * rows)) as axes:
         for ax in axes.flat:

@@ -14,10 +14,10 @@ from PIL import Image, ImageOps
 from darkroom.system.errors import UserError
 from darkroom.system.parallel import in_threads
 
-SPILL = Path(".darkroom")  # beside the project: a folder for temporary files is often memory itself
+SPILL = Path(".darkroom")  # in the project, since the system's folder for temporary files may be in memory
 BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
 
-Image.MAX_IMAGE_PIXELS = None  # the stage split has a limit of its own, which the user can set
+Image.MAX_IMAGE_PIXELS = None  # split.max_megapixels is the limit
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Folder:
 def open_rgb(path: str | Path | IO[bytes]) -> Image.Image:
     """Decode an image file (or the bytes of one) to 8-bit RGB, upright.
 
-    The first frame of an animation; EXIF orientation applied; 16-bit grey scaled to 8 bits; transparency flattened on
-    white.
+    Of an animation the first frame is taken. The EXIF orientation is applied, 16-bit grey is scaled to 8 bits, and
+    transparency is flattened on white.
 
     Raises:
         OSError, SyntaxError, ValueError: Pillow cannot decode the file.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # remarks on odd metadata; what matters is raised
+        warnings.simplefilter("ignore")  # about odd metadata; real failures raise
         with Image.open(path) as file:
             image: Image.Image = ImageOps.exif_transpose(file)
             if image.mode == "F":
@@ -61,15 +61,15 @@ def open_rgb(path: str | Path | IO[bytes]) -> Image.Image:
 
 
 def _grey_from_16_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey (which Pillow may hold in 32 bits) as 8-bit grey: scaled, where Pillow's convert() would clip."""
+    """16-bit grey, which Pillow may hold in 32 bits, scaled to 8-bit grey. Pillow's convert() would clip it."""
     return Image.fromarray((np.asarray(image).clip(0, 65535).astype(np.uint32) // 257).astype(np.uint8))
 
 
 def resized(image: Image.Image, resolution: int) -> np.ndarray:
-    """`image` as uint8 (resolution, resolution, 3): the whole picture, squeezed to a square where it is none.
+    """`image` as uint8 (resolution, resolution, 3): the whole image, squeezed to a square.
 
-    Pillow's bilinear filter widens its support when it shrinks (antialiasing) and computes in integers, so that every CPU
-    gives the same pixels.
+    Pillow's bilinear filter widens its support when it shrinks an image (antialiasing). It computes in integers, so that
+    every CPU gives the same pixels.
     """
     return np.asarray(image.resize((resolution, resolution), Image.Resampling.BILINEAR))
 
@@ -91,17 +91,17 @@ def load_folder(
     classes: list[str] | None = None,
     paths: list[str] | None = None,
 ) -> Folder:
-    """Decode every image of `folder`, which is laid out as `class/.../name`, once.
+    """Decode the images of `folder`, which is laid out as `class/.../name`.
 
     Args:
         folder: One side of the split.
         resolution: The side of the squares, in pixels.
-        memory: How many MiB of pixels may be held in memory; more are kept in a file. The pixels are the same.
-        classes: The class names that the folder must have; its own when None.
-        paths: Which of its images; all when None.
+        memory: The MiB of pixels that may be held in memory; if there are more, they are kept in a file.
+        classes: The class names that the folder must have; None: any.
+        paths: The images to decode; None: all.
 
     Raises:
-        UserError: The folder holds no image, one that cannot be decoded, or other classes; or there is no room on the disk for
+        UserError: The folder holds no image, an image that cannot be decoded, or other classes; or the disk has no room for
             what does not fit into memory.
     """
     folder = Path(folder)
@@ -123,19 +123,19 @@ def load_folder(
     for _ in in_threads(decode, range(len(paths))):
         pass
     names = [path.split("/", 1)[0] for path in paths]
-    own = sorted({path.split("/", 1)[0] for path in every})
-    if classes not in (None, own):
+    found = sorted({path.split("/", 1)[0] for path in every})
+    if classes not in (None, found):
         raise UserError(
-            f"{folder} has the classes {own}, but {classes} are expected: run `dvc repro` to build all of it anew"
+            f"{folder} has the classes {found}, but {classes} are expected: run `dvc repro` to build all of it anew"
         )
-    return Folder(pixels, np.searchsorted(own, names).astype(np.int64), paths, own)
+    return Folder(pixels, np.searchsorted(found, names).astype(np.int64), paths, found)
 
 
 def _room_for(shape: tuple[int, ...], memory: int) -> np.ndarray:
-    """A uint8 array of `shape`: in memory where it takes no more than `memory` MiB, else in a file that is mapped to memory.
+    """A uint8 array of `shape`: in memory if it takes at most `memory` MiB, else in a file that is mapped to memory.
 
-    The file has no name, so that it goes with the process, however that ends. Its room is taken at once: a disk that
-    fills up later would end the process without a word.
+    The file has no name, so that it disappears with the process. Its room on the disk is taken at once: a disk that fills
+    up later would kill the process without a message.
 
     Raises:
         UserError: There is no room on the disk.

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 RAW = Path("data/raw")  # the user's images, tracked by DVC
-TRACKED = Path("data/raw.dvc")  # what DVC tracks of them
+TRACKED = Path("data/raw.dvc")  # DVC's record of them
 GROUPS = Path("data/groups.csv")  # the user's table of groups
-MANIFEST = Path("data/manifest.csv")  # what the stage split made of each file
+MANIFEST = Path("data/manifest.csv")  # the side of each file, or why it has none
 SIDES = ("train", "val", "test")
 SPLIT = Path("data/split")  # a folder per side

@@ -1,4 +1,4 @@
-"""What lies in data/raw: which files are images that can be used, and why the others are not."""
+"""The survey of data/raw: which files are images that can be used, and why the others cannot."""
 
 import os
 from collections.abc import Iterator
@@ -18,36 +18,36 @@ from darkroom.system.parallel import on_every_core
 # The suffixes that torchvision's ImageFolder takes, and GIF. A file's content need not be what its suffix says.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"})
 SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})  # and all that begin with a dot
-CACHE = Path(".dvc/cache")  # where links lead when DVC is set to link instead of copy
-HASH_SIDE = 16  # a perceptual hash has this number squared of bits
+CACHE = Path(".dvc/cache")  # the target of links if DVC is set to link instead of copy
+HASH_SIDE = 16  # a perceptual hash has HASH_SIDE x HASH_SIDE bits
 
 
 class Found(NamedTuple):
-    """A file of data/raw that is no system file. `reason` says why it cannot be used, "" where it can."""
+    """A file of data/raw that is not a system file. `reason` says why it cannot be used; it is "" if it can."""
 
     path: str  # POSIX, relative to data/raw
-    sha256: str  # "" where it was not read
-    phash: bytes  # b"" where it was not decoded
+    sha256: str  # "" if the file was not read
+    phash: bytes  # b"" if it was not decoded
     reason: str
 
 
 @dataclass(frozen=True)
 class Content:
-    """What the bytes of a file tell, whatever its name."""
+    """What the bytes of a file say, whatever its name is."""
 
     phash: bytes
     reason: str
 
 
 def survey(raw: Path, max_megapixels: float, depth: int = 1) -> list[Found]:
-    """Every file of `raw` but hidden and system files, sorted by path; each content decoded once, on every core.
+    """Every file of `raw` except hidden and system files, sorted by path. Each content is decoded once, on every core.
 
-    Links are followed inside `raw` (and into DVC's cache), and not outside.
+    Links are followed if they lead to a file in `raw` or in DVC's cache.
 
     Args:
         raw: The data set.
-        max_megapixels: Larger pictures are not decoded.
-        depth: How many folders deep the class folders' files lie: 1 in class/name, 2 in side/class/name.
+        max_megapixels: Larger images are not decoded.
+        depth: The number of folders above an image: 1 in class/name, 2 in side/class/name.
     """
     paths = sorted(_walk(raw))
     reasons = {path: refused_by_name(raw, path, depth) for path in paths}
@@ -67,7 +67,7 @@ def survey(raw: Path, max_megapixels: float, depth: int = 1) -> list[Found]:
 
 
 def _walk(raw: Path) -> Iterator[str]:
-    """Paths of files, and of links to folders, which are not followed, below `raw`."""
+    """The paths of all files in `raw`, and of links to folders, which are not followed."""
     for folder, folders, names in os.walk(raw):
         links = [name for name in folders if (Path(folder) / name).is_symlink()]
         folders[:] = [name for name in folders if not is_system_file(name) and name not in links]
@@ -82,12 +82,12 @@ def is_system_file(name: str) -> bool:
 
 
 def refused_by_name(raw: Path, path: str, depth: int) -> str:
-    """Why a file can't be used without a look into it; "" where nothing speaks against it."""
-    place = raw / path
+    """Why a file cannot be used, as far as its name and type say; "" if they say nothing against it."""
+    file = raw / path
     if "\r" in path or not _is_utf8(path):
         return "has a name that is not UTF-8, or that holds a carriage return"
     try:
-        target = place.resolve()
+        target = file.resolve()
     except (OSError, RuntimeError):  # a loop
         return "is a link to nothing"
     if not target.exists():
@@ -100,13 +100,13 @@ def refused_by_name(raw: Path, path: str, depth: int) -> str:
         return "is a link out of the data set"
     if not target.is_file():
         return "is not a regular file"
-    if place.suffix.lower() not in SUFFIXES:
+    if file.suffix.lower() not in SUFFIXES:
         return "is not named as an image"
     return ""
 
 
 def _is_utf8(path: str) -> bool:
-    """Whether a name can be written down; Python holds other bytes of a name as lone surrogates."""
+    """Whether a name is valid UTF-8. Python holds other bytes of a name as lone surrogates."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -115,7 +115,7 @@ def _is_utf8(path: str) -> bool:
 
 
 def examine(raw: Path, max_megapixels: float, name: str) -> Content:
-    """Decode the file `name` of `raw` whole, if it is not larger than allowed."""
+    """Decode the whole file `name` of `raw` if it is not larger than allowed."""
     path = raw / name
     if path.stat().st_size == 0:
         return Content(b"", "is empty")
@@ -127,7 +127,7 @@ def examine(raw: Path, max_megapixels: float, name: str) -> Content:
         return Content(perceptual_hash(open_rgb(path)), "")
     except UnidentifiedImageError:
         return Content(b"", "is not an image")
-    except Exception as error:  # on damaged bytes Pillow's decoders stumble in many ways
+    except Exception as error:  # on damaged bytes Pillow's decoders fail in many ways
         return Content(b"", f"cannot be decoded: {' '.join(str(error).split())}".replace(str(path), path.name))
 
 

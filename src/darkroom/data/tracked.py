@@ -1,4 +1,4 @@
-"""The images that DVC tracks: where to get them, and what changed since they were tracked."""
+"""The images that DVC tracks: getting them, and noticing changes since they were tracked."""
 
 import re
 from pathlib import Path
@@ -10,46 +10,49 @@ from darkroom.system.errors import UserError
 
 
 def provide_raw() -> None:
-    """See to it that data/raw is there: from DVC's cache, its remote, or, where it is the demo that is tracked, from pip.
+    """Make sure that data/raw exists.
+
+    If it is missing, it is taken from DVC's cache or from DVC's remote. The demo data can also be copied from its pip package.
+    A project that tracks no images gets the demo data.
 
     Raises:
-        UserError: Other images are tracked, and neither cache nor remote has them.
+        UserError: data/raw is empty, or the tracked images are not the demo and neither the cache nor the remote has them.
     """
     if RAW.exists():
-        _notice_changes()
+        _check_changes()
         return
     if TRACKED.exists():
         if dvc.call("checkout", "--quiet", str(TRACKED), quiet=True) == 0 and RAW.exists():
             return
         if dvc.read("remote", "list").strip():
-            dvc.call("pull")  # models and all: what the remote has need not be built again; some may be missing there
+            dvc.call("pull")  # models too, which then need not be built again; it may fail, as the remote may lack some
             if RAW.exists():
                 return
         if not is_demo(Path()):
             raise UserError(
-                f"{RAW} is missing, and neither DVC's cache nor a remote has what {TRACKED} tracks: "
-                "add the remote that has it (`dvc remote add`), or put the images back"
+                f"{RAW} is missing, and neither DVC's cache nor a remote has the images that {TRACKED} tracks: "
+                f"add a remote that has them (`dvc remote add`), or put the images back into {RAW}"
             )
-    print(f"laying out the demo data in {RAW} (ELPV, CC BY-NC-SA 4.0)")
+    print(f"copying the demo data to {RAW} (ELPV, CC BY-NC-SA 4.0)")
     demo.lay_out(RAW)
 
 
 def is_demo(project: Path) -> bool:
-    """Whether it is the demo that data/raw.dvc of `project` tracks."""
+    """Whether data/raw.dvc of `project` tracks the demo data."""
     return demo.MD5 in (project / TRACKED).read_text(encoding="utf-8")
 
 
-def _notice_changes() -> None:
-    """Say when data/raw holds another number of files than are tracked, and refuse to track that it is empty.
+def _check_changes() -> None:
+    """Print a line if the number of files in data/raw differs from the tracked number.
 
     Raises:
-        UserError: It is empty.
+        UserError: data/raw is empty.
     """
     present = sum(path.is_file() for path in RAW.rglob("*"))
     if not present:
         raise UserError(
-            f"{RAW} is empty: put a folder of images a class into it, or remove it to get back what was there"
+            f"{RAW} is empty: put one folder of images per class into it, or remove it to get the tracked images back"
         )
     tracked = re.search(r"nfiles: (\d+)", TRACKED.read_text(encoding="utf-8")) if TRACKED.exists() else None
     if tracked and int(tracked[1]) != present:
-        print(f"{RAW} has {present} files where {TRACKED} tracks {tracked[1]}: taken as your change")
+        print(f"{RAW} has {present} files, but {TRACKED} tracks {tracked[1]}: the change is taken as intended")

@@ -1,4 +1,4 @@
-"""Statistics of images drawn with replacement: how far a figure, or the difference of two, is chance. Arrays in, numbers out."""
+"""The bootstrap: intervals of metrics, and of the differences of metrics, over resampled images. Arrays in, numbers out."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -7,9 +7,9 @@ import numpy as np
 
 from darkroom.evaluation.metrics import CONFIDENCE
 
-CHUNK = 2**22  # images times resamples that are held at once
+CHUNK = 2**22  # images times resamples that are in memory at a time
 
-# A statistic of weighted images: (labels (N,), probabilities (N, K), weights (R, N)) to (R,), one value a row of weights.
+# A statistic of weighted images: (labels (N,), probabilities (N, K), weights (R, N)) to (R,), one value per row of weights.
 Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 # Which answers are right: (labels (N,), probabilities (N, K)) to bool (N,).
@@ -17,7 +17,7 @@ Right = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Difference(NamedTuple):
-    """A statistic of two versions on the same images, and the interval of the second minus the first."""
+    """A statistic of two models on the same images, and the interval of head minus base."""
 
     base: float
     head: float
@@ -28,23 +28,23 @@ class Difference(NamedTuple):
 def intervals(
     statistics: Mapping[str, Statistic], labels: np.ndarray, probabilities: np.ndarray, resamples: int, seed: int
 ) -> dict[str, tuple[float, float]]:
-    """The percentile bootstrap interval (Efron 1979) of each statistic, over images.
+    """The percentile bootstrap interval (Efron 1979) of each statistic.
 
     Args:
         statistics: Name -> statistic of weighted images.
         labels: int64 (N,).
         probabilities: float (N, K).
-        resamples: How often as many images are drawn; the same draws serve every statistic.
-        seed: Of the draws.
+        resamples: The number of resamples. All statistics use the same ones.
+        seed: Seeds the resampling.
 
     Returns:
-        By name; NaN where the statistic is nowhere defined.
+        Name -> (low, high); NaN if no resample defines the statistic.
     """
-    drawn = [
+    chunks = [
         {name: statistic(labels, probabilities, weights) for name, statistic in statistics.items()}
-        for weights in _draws(len(labels), resamples, seed)
+        for weights in _resampled_weights(len(labels), resamples, seed)
     ]
-    return {name: _interval(np.concatenate([values[name] for values in drawn])) for name in statistics}
+    return {name: _interval(np.concatenate([values[name] for values in chunks])) for name in statistics}
 
 
 def differences(
@@ -55,16 +55,16 @@ def differences(
     resamples: int,
     seed: int = 0,
 ) -> dict[str, Difference]:
-    """Each statistic of both, with the interval of the difference by the paired bootstrap.
+    """Each statistic of two models, with the interval of the difference by the paired bootstrap.
 
-    The same images are drawn for both versions, so that what makes an image hard cancels out.
+    Both models are resampled together, so that what makes an image hard for both cancels out.
 
     Args:
-        statistics, labels, resamples, seed: As `intervals` has them.
+        statistics, labels, resamples, seed: As in `intervals`.
         base, head: Probabilities, float (N, K).
 
     Returns:
-        By name; NaN for an interval where the statistic is nowhere defined.
+        Name -> difference; the interval is NaN if no resample defines the statistic.
     """
     changes = {name: _change(statistic, base) for name, statistic in statistics.items()}
     found = intervals(changes, labels, head, resamples, seed)
@@ -76,12 +76,12 @@ def differences(
 
 
 def _change(statistic: Statistic, base: np.ndarray) -> Statistic:
-    """How much more `statistic` is than with the probabilities `base`."""
+    """`statistic` of head minus `statistic` of base."""
     return lambda labels, head, weights: statistic(labels, head, weights) - statistic(labels, base, weights)
 
 
-def _draws(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each image is drawn in each resample, int64 (some, images) at a time, `resamples` rows in all."""
+def _resampled_weights(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each resample contains each image: int64 (some, images) at a time, `resamples` rows in total."""
     random = np.random.default_rng(seed)
     each = max(1, CHUNK // max(1, images))
     for start in range(0, resamples, each):
@@ -89,7 +89,7 @@ def _draws(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:
-    """The central `CONFIDENCE` of the values that are numbers."""
+    """The central interval that holds `CONFIDENCE` of the finite values."""
     tail, finite = 50 * (1 - CONFIDENCE), values[np.isfinite(values)]
     low, high = np.percentile(finite, [tail, 100 - tail]) if len(finite) else (np.nan, np.nan)
     return float(low), float(high)
@@ -105,7 +105,7 @@ def accuracy(right: Right) -> Statistic:
 
 
 def macro_f1(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """F1 of each class, averaged over all; one that is neither there nor predicted counts 0, as in `metrics.macro_f1`."""
+    """Mean over classes of the F1 score. A class with neither images nor predictions counts 0, as in `metrics.macro_f1`."""
     classes = np.arange(probabilities.shape[1])
     actual, predicted = labels[:, None] == classes, probabilities.argmax(1)[:, None] == classes
     hits, there, said = weights @ (actual & predicted), weights @ actual, weights @ predicted
@@ -113,18 +113,19 @@ def macro_f1(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray)
 
 
 def auroc(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of each class against the rest, averaged; NaN where a class, or the rest, is missing.
+    """Mean over classes of the area under the ROC curve against the rest; NaN if a class, or its rest, has no images.
 
-    The chance that an image of the class scores higher than one of the rest, ties counting half (Mann and Whitney 1947).
+    The area is the probability that an image of the class scores higher than an image of the rest; ties count half (Mann
+    and Whitney 1947).
     """
     areas = []
     for label in range(probabilities.shape[1]):
         scores = probabilities[:, label]
         order = np.argsort(scores, kind="stable")
-        levels = np.flatnonzero(np.diff(scores[order], prepend=-1.0))  # where images of another score begin
-        own = np.add.reduceat((weights * (labels == label))[:, order], levels, axis=1)
+        levels = np.flatnonzero(np.diff(scores[order], prepend=-1.0))  # where the next score begins
+        members = np.add.reduceat((weights * (labels == label))[:, order], levels, axis=1)
         rest = np.add.reduceat((weights * (labels != label))[:, order], levels, axis=1)
         below = np.cumsum(rest, 1) - rest / 2
         with np.errstate(invalid="ignore"):
-            areas.append((own * below).sum(1) / (own.sum(1) * rest.sum(1)))
+            areas.append((members * below).sum(1) / (members.sum(1) * rest.sum(1)))
     return np.mean(areas, 0)

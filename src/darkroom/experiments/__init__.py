@@ -1,1 +1,1 @@
-"""`darkroom seeds` and `tune`: many runs of the same project."""
+"""Many runs of one project with changed seeds or params: `darkroom seeds` and `tune`."""

@@ -1,4 +1,4 @@
-"""A search space: which params of a training may be changed, and how far. tune.yaml, read and checked."""
+"""Read and check a search space, such as tune.yaml: the params of a training that a search may change, and their ranges."""
 
 import functools
 import importlib
@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from darkroom.system import params
+from darkroom.system import params, pipeline
 from darkroom.system.errors import UserError
 from darkroom.system.trees import value_at
 
 
 class Dimension(params.Section):
-    """One param's range, or its choices."""
+    """The range of one param, or its choices."""
 
     low: float | int | None = None
     high: float | int | None = None
@@ -22,78 +22,87 @@ class Dimension(params.Section):
 
 
 class Space(params.Section):
-    """A search space: which training is to become better, and what may be changed for it."""
+    """The training stage whose val loss is to become lower, and the params that may change, by dotted key."""
 
-    stage: Annotated[str, Field(pattern="^train_(scratch|finetune)$")]
+    stage: Annotated[str, Field(pattern="^train_[a-z0-9_]+$")]
     params: Annotated[dict[str, Dimension], Field(min_length=1)]
 
 
 def read(path: Path) -> Space:
-    """The search space in a YAML file.
+    """Read the search space in a YAML file. The bounds of an integer param are integers.
 
     Raises:
-        UserError: It is missing or is not one, or names no param, or values that the param cannot have.
+        UserError: The file is missing or damaged, names something that is not a param of the stage, or gives a param a value
+            that it cannot have.
     """
     if not path.is_file():
-        raise UserError(f"there is no {path}: write one, `git show HEAD:tune.yaml` has one to copy")
+        raise UserError(f"there is no {path}: write one; `git show HEAD:tune.yaml` prints one as an example")
     try:
         space = Space.model_validate(params.read(path))
     except ValidationError as error:
         detail = error.errors()[0]
         raise UserError(f"{path}: {'.'.join(map(str, detail['loc']))}: {detail['msg']}: mend it") from None
+    if space.stage not in pipeline.stages():
+        raise UserError(
+            f"{path}: stage: {pipeline.PIPELINE} has no stage '{space.stage}': name one that trains a model"
+        )
     tree = params.read(params.PARAMS)
     for key, dimension in space.params.items():
-        now = value_at(tree, key)
-        low, high = dimension.low, dimension.high
-        ranged = low is not None and high is not None and low < high and (low > 0 or not dimension.log)
-        if now is None or isinstance(now, dict) or ranged == bool(dimension.choices):
-            raise UserError(
-                f"{path}: params.{key}: name a param, with `low` (above 0 where `log` is true) and a larger `high`, or with "
-                "`choices`"
-            )
-        if not key.startswith(f"{space.stage}."):
-            raise UserError(
-                f"{path}: params.{key}: only params of {space.stage} can be searched: the others change val itself"
-            )
-    return space.model_copy(
-        update={"params": {key: _checked(path, space.stage, key, own) for key, own in space.params.items()}}
-    )
+        _check_form(path, space.stage, key, dimension, value_at(tree, key))
+    checked = {key: _check_values(path, space.stage, key, dimension) for key, dimension in space.params.items()}
+    return space.model_copy(update={"params": checked})
 
 
-def _checked(path: Path, stage: str, key: str, dimension: Dimension) -> Dimension:
-    """`dimension`, its bounds of the type of its param, once the stage takes each of its choices, or both its bounds.
+def _check_form(path: Path, stage: str, key: str, dimension: Dimension, current: Any) -> None:
+    """Check that `key` is a param of the stage, and that it has either a range or choices.
 
     Raises:
-        UserError: It does not.
+        UserError: There is no such param, or the dimension has another form.
+    """
+    low, high = dimension.low, dimension.high
+    has_range = low is not None and high is not None and low < high and (low > 0 or not dimension.log)
+    if current is None or isinstance(current, dict) or has_range == bool(dimension.choices):
+        raise UserError(
+            f"{path}: params.{key}: name a param, with `low` and a larger `high`, or with `choices`; `low` must be above 0 if "
+            "`log` is true"
+        )
+    if not key.startswith(f"{stage}."):
+        raise UserError(f"{path}: params.{key}: only params of {stage} can be searched: the others change val itself")
+
+
+def _check_values(path: Path, stage: str, key: str, dimension: Dimension) -> Dimension:
+    """Check that the stage accepts each choice, or both bounds. Return the dimension with bounds of the param's type.
+
+    Raises:
+        UserError: The stage refuses a value.
     """
     section: type[params.Section] = importlib.import_module(f"darkroom.stages.{stage}").Params
     tree = params.load(stage, section).model_dump()
-    *above, last = key.split(".")[1:]
-    place = functools.reduce(dict.__getitem__, above, tree)
+    *parents, name = key.split(".")[1:]
     values = dimension.choices or [dimension.low, dimension.high]
     for value in values:
-        place[last] = value
+        functools.reduce(dict.__getitem__, parents, tree)[name] = value
         try:
-            taken = section.model_validate(tree).model_dump()
+            accepted = section.model_validate(tree).model_dump()
         except ValidationError as error:
             detail = error.errors()[0]["msg"]
-            raise UserError(f"{path}: params.{key} cannot be {value!r} ({detail}): mend it") from None
+            raise UserError(f"{path}: params.{key} cannot be {value!r} ({detail}): correct it") from None
     if dimension.choices:
         return dimension
-    kind = type(functools.reduce(dict.__getitem__, above, taken)[last])
+    kind = type(functools.reduce(dict.__getitem__, parents, accepted)[name])
     low, high = map(kind, values)
     return dimension.model_copy(update={"low": low, "high": high})
 
 
 def as_they_are(space: Space) -> dict[str, Any]:
-    """The searched params as params.yaml has them; none where one of them lies outside the space."""
+    """The current values of the searched params in params.yaml. {} if one of them lies outside the space."""
     tree = params.read(params.PARAMS)
-    now = {key: value_at(tree, key) for key in space.params}
-    return now if all(_holds(space.params[key], value) for key, value in now.items()) else {}
+    current = {key: value_at(tree, key) for key in space.params}
+    return current if all(_holds(space.params[key], value) for key, value in current.items()) else {}
 
 
 def _holds(dimension: Dimension, value: Any) -> bool:
-    """Whether `value` is one of the choices, or within the range."""
+    """Whether `value` is one of the choices, or lies within the range."""
     if dimension.choices:
         return value in dimension.choices
     return dimension.low is not None and dimension.high is not None and dimension.low <= value <= dimension.high

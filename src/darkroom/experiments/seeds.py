@@ -1,4 +1,4 @@
-"""The same params under several seeds: how far the results wander by chance, and what difference would show."""
+"""Run the same params under several seeds: how much results vary by chance, and what difference can be detected."""
 
 import json
 import math
@@ -9,22 +9,22 @@ import numpy as np
 from scipy import optimize, stats
 
 from darkroom.evaluation import metrics
-from darkroom.evaluation.titles import MODELS, TITLES
+from darkroom.evaluation.titles import METRICS
 from darkroom.system import dvc, git, params
 from darkroom.system.errors import UserError
 
-POWER = 0.8  # of a test at 5 %, for what counts as detectable
-FEW = 5  # seeds; the interval of fewer may pass what a figure can be
+POWER = 0.8  # a difference is detectable if a test at 5 % finds it with this probability
+FEW = 5  # seeds; with fewer, an interval can be wider than the metric's range, and the table has a warning
 RESULTS = "metrics/evaluate.json"
 
 
-def run(count: int) -> str:
-    """Run the params as they are under `count` seeds, each a DVC experiment named seed-N, and return the table.
+def run_seeds(count: int) -> str:
+    """Run the current params under `count` seeds, each as a DVC experiment, and return the table as Markdown.
 
-    Experiments that are there already, for this very commit, are not run again.
+    The experiments are named seed-N-COMMIT. Those that exist already for the current commit are not run again.
 
     Raises:
-        UserError: Something is not committed, or a run failed.
+        UserError: A change is not committed, or a run failed.
     """
     git.refuse_changes("seeds are compared for one commit")
     head = dvc.commit("HEAD")
@@ -35,51 +35,67 @@ def run(count: int) -> str:
         if head not in dvc.experiments(name) and dvc.call(
             "exp", "run", "--temp", "--name", name, "--set-param", f"run.seed={seed}"
         ):
-            raise UserError(f"the run under seed {seed} failed: mend what it says, and the next run goes on from there")
+            raise UserError(
+                f"the run under seed {seed} failed: correct the cause that it prints, and run the command again; finished "
+                "runs are kept"
+            )
         content = git.show(dvc.experiments(name).get(head, head), RESULTS)
         results.append(json.loads(content or b"{}"))
-    return table(results, first)
+    return as_markdown(results, first)
 
 
-def table(results: Sequence[dict[str, Any]], first: int) -> str:
-    """Markdown: each figure's mean with its 95 % interval, its spread, and the difference that as many runs would show."""
+def as_markdown(results: Sequence[dict[str, Any]], first: int) -> str:
+    """The table of the runs, one row per model and metric.
+
+    Each row has the mean with its 95 % t interval, the standard deviation, the range, and the detectable difference.
+
+    Args:
+        results: The content of metrics/evaluate.json of each run.
+        first: The first seed.
+    """
     count = len(results)
     lines = [
         f"{count} seeds from {first} on; the test images are the same {results[0]['count']:,} each time.",
         "",
-        "| model | figure | mean (95 %) | standard deviation | lowest to highest | detectable |",
+        "| model | metric | mean (95 %) | standard deviation | lowest to highest | detectable |",
         "|---|---|---:|---:|---:|---:|",
     ]
-    for model, title in MODELS.items():
-        for figure, words in TITLES.items():
-            if all(figure in result[model] for result in results):
-                values = np.array([result[model][figure]["value"] for result in results])
-                spread = float(values.std(ddof=1))
-                half = float(stats.t.ppf((1 + metrics.CONFIDENCE) / 2, count - 1)) * spread / math.sqrt(count)
-                cells = (
-                    f"{values.mean():.3f} ({values.mean() - half:.3f} to {values.mean() + half:.3f})",
-                    f"{spread:.4f}",
-                    f"{values.min():.3f} to {values.max():.3f}",
-                    f"{detectable(spread, count):.3f}",
-                )
-                lines.append(f"| {title} | {words} | {' | '.join(cells)} |")
+    for model in params.models():
+        for metric, title in METRICS.items():
+            if all(metric in result[model] for result in results):
+                values = np.array([result[model][metric]["value"] for result in results])
+                lines.append(f"| {results[0][model]['title']} | {title} | {_cells(values)} |")
+    few = f" With fewer than {FEW} seeds the standard deviation is a rough estimate." if count < FEW else ""
     lines += [
         "",
-        f"Detectable: the true difference of two means of {count} seeds each that a t test at 5 % finds in {POWER:.0%} of cases. "
-        f"{'So few seeds tell little of their own spread: five or more are worth their time. ' if count < FEW else ''}"
-        "It is about training's chance alone: other test images add theirs, see the intervals of `darkroom summary`.",
+        f"Detectable: the smallest true difference between the means of two groups of {count} runs that a t test at 5 % finds in "
+        f"{POWER:.0%} of cases. It covers the randomness of the training only. The choice of the test images adds more: see the "
+        f"intervals of `darkroom summary`.{few}",
     ]
     return "\n".join(lines) + "\n"
 
 
+def _cells(values: np.ndarray) -> str:
+    """The cells of one metric: mean with interval, standard deviation, range and detectable difference of its `values`."""
+    count, mean, deviation = len(values), values.mean(), float(values.std(ddof=1))
+    half = float(stats.t.ppf((1 + metrics.CONFIDENCE) / 2, count - 1)) * deviation / math.sqrt(count)
+    cells = (
+        f"{mean:.3f} ({mean - half:.3f} to {mean + half:.3f})",
+        f"{deviation:.4f}",
+        f"{values.min():.3f} to {values.max():.3f}",
+        f"{detectable(deviation, count):.3f}",
+    )
+    return " | ".join(cells)
+
+
 def detectable(spread: float, count: int) -> float:
-    """The smallest difference of means that a two-sided t test of two groups finds with `POWER`.
+    """The smallest difference between the means of two groups that a two-sided t test at `LEVEL` finds with probability `POWER`.
+
+    It is computed from the noncentral t distribution (Cohen 1988, chapter 2).
 
     Args:
         spread: Standard deviation within each group.
-        count: Runs in each group, 2 or more.
-
-    By the noncentral t distribution (Cohen 1988, chapter 2).
+        count: Number of runs in each group, 2 or more.
     """
     if spread == 0:
         return 0.0
@@ -89,7 +105,7 @@ def detectable(spread: float, count: int) -> float:
     def shortfall(effect: float) -> float:
         return float(stats.nct.sf(critical, freedom, effect * math.sqrt(count / 2)) - POWER)
 
-    most = 1.0
-    while shortfall(most) < 0:
-        most *= 2
-    return float(optimize.brentq(shortfall, 0.0, most)) * spread
+    upper = 1.0
+    while shortfall(upper) < 0:
+        upper *= 2
+    return float(optimize.brentq(shortfall, 0.0, upper)) * spread

@@ -1,4 +1,4 @@
-"""A search for better params: Optuna proposes, DVC runs and keeps each trial as an experiment, val alone judges."""
+"""Search for better params. Optuna proposes them, DVC runs each trial as an experiment, and only the val loss decides."""
 
 import json
 import os
@@ -26,36 +26,39 @@ try:
 except ImportError:
     raise UserError("the search needs Optuna: `pip install -r requirements/tune.txt`") from None
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # what it does, our own lines say
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # `search` prints a line per trial
 
 FOLDER = Path(".darkroom/tune")
-EPOCH = re.compile(r"^epoch +(\d+)/\d+ .* val loss ([\d.]+)")  # as `training.describe` writes it
+EPOCH = re.compile(r"^epoch +(\d+)/\d+ .* val loss ([\d.]+)")  # a line of `history.describe`
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-DIVERGED = "the training diverged"  # as `training.fit` says it
-PATIENCE = 30  # seconds that DVC has to clear away what a stopped trial left
-INPUTS = ("params.yaml", "dvc.yaml", "src", "requirements", "data")  # what the trials of one study have in common
+DIVERGED = "the training diverged"  # part of the message of `loop.run_epoch`
+PATIENCE = 30  # seconds that DVC has to remove the temporary copy of a stopped trial
+INPUTS = ("params.yaml", "dvc.yaml", "src", "requirements", "data")  # these are the same for all trials of a study
 
 
-def run(path: Path, name: str, trials: int, storage: str | None) -> str:
-    """Run `trials` more trials of the study `name` and return its table.
+def search(path: Path, name: str, trials: int, storage: str | None) -> str:
+    """Add `trials` trials to the study `name` and return the table of all its trials as Markdown.
 
     Args:
-        path: The search space, YAML.
-        name: Of the study; its experiments are called tune-NAME-N.
-        trials: How many to add, pruned ones counted.
-        storage: A URL of Optuna's (a database that several machines share); a journal file of this project when None.
+        path: The YAML file with the search space.
+        name: Name of the study. Its experiments are named tune-NAME-N.
+        trials: Number of trials to add. Pruned ones count too.
+        storage: URL of a database that several machines can share, as Optuna reads it. None means a file of this project.
 
     Raises:
-        UserError: The space is wrong or another than the study's, something is not committed, or a trial failed.
+        UserError: The search space is wrong, the study was begun with another space or commit, a change is not committed, or a
+            trial failed.
     """
     if not NAME.fullmatch(name):
-        raise UserError(f"--name '{name}': use letters, digits, - and _ alone, for experiments and files bear it")
+        raise UserError(
+            f"--name '{name}': use letters, digits, - and _ alone, because experiments and files get this name"
+        )
     space = search_space.read(path)
     git.refuse_changes("trials are compared for one commit")
     study = open_study(name, space, storage)
     recover(study)
     if defaults := search_space.as_they_are(space):
-        study.enqueue_trial(defaults, skip_if_exists=True)  # what the others have to beat
+        study.enqueue_trial(defaults, skip_if_exists=True)  # the baseline for the other trials
     for _ in range(trials):
         trial = study.ask()
         trial.set_user_attr("process", f"{socket.gethostname()} {os.getpid()}")
@@ -63,20 +66,19 @@ def run(path: Path, name: str, trials: int, storage: str | None) -> str:
         loss = attempt(trial, space.stage, experiment(name, trial.number), changes)
         state = optuna.trial.TrialState.PRUNED if loss is None else optuna.trial.TrialState.COMPLETE
         study.tell(trial, loss, state)
-        said = "pruned" if loss is None else f"val loss {loss:.4g}"
-        print(
-            f"trial {trial.number}: {said}; {' '.join(f'{key}={value}' for key, value in changes.items())}", flush=True
-        )
+        result = "pruned" if loss is None else f"val loss {loss:.4g}"
+        settings = " ".join(f"{key}={value}" for key, value in changes.items())
+        print(f"trial {trial.number}: {result}; {settings}", flush=True)
     if len(complete(study)) > 1:
         draw(study, name)
-    return table(study, name, defaults)
+    return as_markdown(study, name, defaults)
 
 
 def open_study(name: str, space: Space, storage: str | None) -> optuna.Study:
-    """The study `name`, new or gone on with.
+    """Open the study `name`, or create it.
 
     Raises:
-        UserError: It is of another space or commit.
+        UserError: The storage cannot be used, or the study was begun with another space or commit.
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
     epochs = value_at(params.read(params.PARAMS), f"{space.stage}.epochs")
@@ -86,48 +88,61 @@ def open_study(name: str, space: Space, storage: str | None) -> optuna.Study:
             study_name=name,
             storage=storage or optuna.storages.JournalStorage(JournalFileBackend(str(log))),
             sampler=optuna.samplers.TPESampler(seed=None, constant_liar=True),
-            # A curve leaps about while the rate is high: only what stays among the worst quarter is hopeless.
+            # The val loss varies much while the learning rate is high, so that only the worst quarter of the trials is pruned.
             pruner=optuna.pruners.PercentilePruner(75.0, n_startup_trials=4, n_warmup_steps=epochs // 3),
             direction="minimize",
             load_if_exists=True,
         )
     except (SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, OSError, ValueError) as error:
-        place, way_out = (f"--storage {storage}", "name a database") if storage else (str(log), "move it away")
+        where, remedy = (f"--storage {storage}", "name a database") if storage else (str(log), "move it away")
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{place} cannot hold the study ({reason}): {way_out}") from None
-    own = {
-        "search space": space.model_dump_json(),
-        "params, data or code": git.read("rev-parse", *(f"HEAD:./{path}" for path in INPUTS)),
-    }
-    for key, value in own.items():
-        if study.user_attrs.get(key, value) != value:
-            raise UserError(f"the study '{name}' was begun with other {key}: give this one another --name")
-        study.set_user_attr(key, value)
+        raise UserError(f"{where} cannot hold the study ({reason}): {remedy}") from None
+    _check_inputs(study, name, space)
     return study
 
 
+def _check_inputs(study: optuna.Study, name: str, space: Space) -> None:
+    """Record what the trials of the study depend on, or compare it with what was recorded when the study was begun.
+
+    Raises:
+        UserError: The study was begun with another space or commit.
+    """
+    inputs = {
+        "search space": space.model_dump_json(),
+        "params, data or code": git.read("rev-parse", *(f"HEAD:./{path}" for path in INPUTS)),
+    }
+    for key, value in inputs.items():
+        if study.user_attrs.get(key, value) != value:
+            raise UserError(f"the study '{name}' was begun with other {key}: give this one another --name")
+        study.set_user_attr(key, value)
+
+
 def recover(study: optuna.Study) -> None:
-    """Have the trials tried again whose process, on this machine, is gone: they were killed."""
+    """Queue the params of killed trials again. A trial was killed if it is marked as running but its process has ended.
+
+    Trials of other machines are left alone.
+    """
     for trial in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
         host, _, process = str(trial.user_attrs.get("process", "")).rpartition(" ")
         if host == socket.gethostname() and not is_alive(int(process)):
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)  # by another worker
+            # Another worker may have marked it as failed already.
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
             study.enqueue_trial(trial.params)
 
 
 def is_alive(process: int) -> bool:
-    """Whether there is a process of this number."""
+    """Whether a process with this number exists."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # another user's
+    except PermissionError:  # it belongs to another user
         pass
     return True
 
 
 def propose(trial: optuna.Trial, key: str, dimension: Dimension) -> Any:
-    """A value of one param."""
+    """Let Optuna propose a value of one param."""
     if dimension.choices:
         return trial.suggest_categorical(key, dimension.choices)
     low, high = dimension.low, dimension.high
@@ -135,16 +150,16 @@ def propose(trial: optuna.Trial, key: str, dimension: Dimension) -> Any:
     assert high is not None
     if isinstance(low, int) and isinstance(high, int):
         return trial.suggest_int(key, low, high, log=dimension.log)
-    return float(f"{trial.suggest_float(key, low, high, log=dimension.log):.3g}")  # as a person would write it
+    return float(f"{trial.suggest_float(key, low, high, log=dimension.log):.3g}")  # three digits are enough
 
 
 def attempt(trial: optuna.Trial, stage: str, name: str, changes: Mapping[str, Any]) -> float | None:
-    """Run one trial as the DVC experiment `name`; the val loss of its chosen epoch, or None where it was hopeless.
+    """Run one trial as the DVC experiment `name` and return the val loss of its chosen epoch.
 
-    Hopeless is a trial whose curve the pruner stops, and one that diverges.
+    Returns None if the pruner stopped the trial or if the training diverged.
 
     Raises:
-        UserError: It failed.
+        UserError: The trial failed for another reason.
     """
     settings = [word for key, value in changes.items() for word in ("--set-param", f"{key}={json.dumps(value)}")]
     command = ["exp", "run", "--temp", "--name", name, *settings, stage]
@@ -165,21 +180,24 @@ def attempt(trial: optuna.Trial, stage: str, name: str, changes: Mapping[str, An
             return None
         trial.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         raise UserError(
-            f"trial {trial.number} failed ({reason}): mend the search space or params.yaml, or choose another --name"
+            f"trial {trial.number} failed ({reason}): correct the search space or params.yaml, or choose another --name"
         )
-    own = dvc.experiments(name)[dvc.commit("HEAD")]
-    return float(json.loads(git.show(own, f"metrics/{stage}.json") or b"{}")["val_loss"])
+    commit = dvc.experiments(name)[dvc.commit("HEAD")]
+    return float(json.loads(git.show(commit, f"metrics/{stage}.json") or b"{}")["val_loss"])
 
 
 def why(lines: Sequence[str]) -> str:
-    """The reason that a failed run gives in `lines`: the stage's own sentence, or else DVC's, or else the last thing said."""
-    said = [line.strip() for line in lines if line.strip()] or ["no reason given"]
-    first = (line for start in ("darkroom ", "ERROR: ") for line in reversed(said) if line.startswith(start))
-    return next(first, said[-1])
+    """The reason for a failure, from the printed `lines`: the stage's message, else DVC's message, else the last line."""
+    printed = [line.strip() for line in lines if line.strip()] or ["no reason given"]
+    messages = (line for start in ("darkroom ", "ERROR: ") for line in reversed(printed) if line.startswith(start))
+    return next(messages, printed[-1])
 
 
 def stop(process: subprocess.Popen[str]) -> None:
-    """End DVC and the stage that it runs: by the signal on which it clears its temporary copy away, or else by force."""
+    """End DVC and the stage that it runs.
+
+    DVC is interrupted, so that it can remove its temporary copy of the project. It is killed if it takes longer than `PATIENCE`.
+    """
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGINT)
         try:
@@ -194,13 +212,19 @@ def experiment(study: str, number: int) -> str:
 
 
 def complete(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """The trials that ran to their end, the best first."""
+    """The trials that were not stopped early, sorted by val loss."""
     found = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
     return sorted(found, key=lambda trial: (trial.value, trial.number))
 
 
-def table(study: optuna.Study, name: str, defaults: Mapping[str, Any]) -> str:
-    """Markdown: the trials, the best first, which of them has the `defaults`, and how to take the best one."""
+def as_markdown(study: optuna.Study, name: str, defaults: Mapping[str, Any]) -> str:
+    """The table of all trials that were not stopped early, the best one first, and how to apply the best one.
+
+    Args:
+        study: The study.
+        name: Its name.
+        defaults: The params in params.yaml. The trial with these is marked.
+    """
     done = complete(study)
     keys = sorted({key for trial in done for key in trial.params})
     lines = [f"| trial | val loss | {' | '.join(keys)} |", "|---|---:|" + "---:|" * len(keys)]
@@ -220,7 +244,10 @@ def table(study: optuna.Study, name: str, defaults: Mapping[str, Any]) -> str:
 
 
 def draw(study: optuna.Study, name: str) -> None:
-    """A picture of the history and, from four trials on, of how much each param matters (fANOVA, Hutter et al. 2014)."""
+    """Draw the chart of a study: the val loss of each trial and, from four trials on, the importance of each param.
+
+    The importance is that of fANOVA (Hutter et al. 2014).
+    """
     done = sorted(complete(study), key=lambda trial: trial.number)
     losses = [trial.value or 0.0 for trial in done]
     importance = optuna.importance.get_param_importances(study) if len(done) >= 4 else {}
@@ -235,6 +262,6 @@ def draw(study: optuna.Study, name: str) -> None:
         axes[0].legend()
         if importance:
             axes[1].barh(list(importance), list(importance.values()), color=COLOURS[0])
-            axes[1].set(xlabel="share of the variance that it explains", xlim=(0, 1))
+            axes[1].set(xlabel="share of the variance", xlim=(0, 1))
             axes[1].invert_yaxis()
-    print(f"{path} shows the search")
+    print(f"{path} has a chart of the search")

@@ -1,32 +1,33 @@
-"""Pixels to a network's input, and a trained network's output."""
+"""The forward pass that evaluate, tsne and the trainings share: from pixels to logits, features and probabilities."""
 
 from itertools import combinations
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from darkroom.networks.checkpoint import About
 from darkroom.system import device
 from darkroom.system.params import Run
 
-BATCH = 16  # images; maps of more leave the caches, and a pass gets slower
+BATCH = 16  # images per pass; the maps of more do not fit into the CPU's caches, which is slower
 AXES = {"horizontal": 3, "vertical": 2}  # of (N, C, H, W)
 
 
 def as_tensor(pixels: np.ndarray, where: torch.device) -> Tensor:
-    """uint8 (N, H, W, 3) as float32 (N, 3, H, W), 0 to 255, channels last in memory: no pixel is moved."""
+    """uint8 (N, H, W, 3) as float32 (N, 3, H, W), 0 to 255, in channels-last memory order."""
     return torch.from_numpy(pixels).to(where).permute(0, 3, 1, 2).float()
 
 
 def normalised(pixels: Tensor, about: About) -> Tensor:
-    """float32 (N, 3, H, W), 0 to 255, as what the network expects."""
-    mean, std = (torch.tensor(own, device=pixels.device).view(1, 3, 1, 1) for own in (about.mean, about.std))
+    """float32 (N, 3, H, W), 0 to 255, normalised by the mean and std of the model."""
+    mean, std = (torch.tensor(value, device=pixels.device).view(1, 3, 1, 1) for value in (about.mean, about.std))
     return ((pixels / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def views(about: About) -> list[tuple[int, ...]]:
-    """The mirror images that mean the same to the model: for each the axes to flip, first of all none."""
+    """The axes to flip in each view that is averaged; the first is (), the image itself."""
     axes = [AXES[name] for name in about.flips]
     return [chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count)]
 
@@ -34,9 +35,9 @@ def views(about: About) -> list[tuple[int, ...]]:
 def predict(
     model: torch.nn.Module, pixels: np.ndarray, about: About, run: Run, flip: tuple[int, ...] = ()
 ) -> np.ndarray:
-    """What `model` gives for each image, in evaluation mode and in order: float32 (N, outputs).
+    """The output of `model` for each image, in evaluation mode: float32 (N, outputs).
 
-    Pass a Classifier for logits, its backbone for features. `flip` is one of `views`.
+    A Classifier gives logits, its backbone gives features. `flip` is one of `views`.
     """
     where = device.choose(run)
     model.to(where).eval()
@@ -57,3 +58,11 @@ def probabilities(model: torch.nn.Module, pixels: np.ndarray, about: About, run:
     logits = [torch.from_numpy(predict(model, pixels, about, run, flip)).double() for flip in chosen]
     mean: np.ndarray = torch.stack(logits).softmax(2).mean(0).numpy().round(6)
     return mean
+
+
+def score(
+    model: torch.nn.Module, pixels: np.ndarray, labels: np.ndarray, about: About, run: Run
+) -> tuple[float, float]:
+    """Mean cross-entropy, in nats, and accuracy on images with known labels, int64 (N,)."""
+    logits, actual = torch.from_numpy(predict(model, pixels, about, run)), torch.from_numpy(labels)
+    return functional.cross_entropy(logits, actual).item(), (logits.argmax(1) == actual).double().mean().item()

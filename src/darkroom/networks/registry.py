@@ -1,6 +1,7 @@
 """From an architecture's name, or from a checkpoint, to a network."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +33,27 @@ def load(path: str | Path) -> tuple[Classifier, About]:
     """The model that `save` wrote, in evaluation mode. No code in the file is run (`weights_only`).
 
     Raises:
-        UserError: The file is missing, is not a checkpoint of ours, or its weights are another architecture's.
+        UserError: The file is missing, is no Darkroom checkpoint, is from an earlier version, or has weights of another
+            architecture.
     """
     content = read_torch_file(path)
     try:
-        about = About(**content["about"])
+        described, weights = content["about"], content["state_dict"]
+        missing = sorted({field.name for field in fields(About)} - described.keys())
+        if missing:
+            raise UserError(
+                f"{path} was made by an earlier version of Darkroom (it lacks {', '.join(missing)}): "
+                "rebuild it with `dvc repro`"
+            )
+        about = About(**described)
         model = build(about.architecture, about.options, len(about.classes))
-        model.load_state_dict(content["state_dict"])
+        model.load_state_dict(weights)
     except (KeyError, TypeError, AttributeError, ValueError):
         raise UserError(f"{path} is not a checkpoint of darkroom's: rebuild it with `dvc repro --force`") from None
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else error
         raise UserError(
-            f"{path} holds weights of another architecture than the {about.architecture} that it names ({reason}): "
+            f"the weights in {path} do not fit {about.architecture}, the architecture that it names ({reason}): "
             "rebuild it with `dvc repro --force`"
         ) from None
     return model.eval(), about

@@ -3,18 +3,16 @@
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
 from sklearn.metrics import confusion_matrix
 
 from darkroom.pictures.palette import COLOURS, MARKERS, colours_and_lines
-from darkroom.pictures.style import panels
+from darkroom.pictures.style import legend_panel, panels
 
 NUMBERED = 20  # classes; with more, the cells of a confusion matrix are too small for numbers
-FEW = 8  # classes; with more, a legend inside the axes would hide the curves
-IN_A_COLUMN = 20  # classes of a legend
+FEW = 8  # classes; with more, a legend would hide the curves, and gets a panel for itself
 LABELLED = 60  # classes; with more, not every row and column gets its name
 
 
@@ -44,7 +42,7 @@ def curves(rows: Mapping[str, Sequence[Mapping[str, str]]], path: str | Path) ->
 
 
 def confusion(labels: np.ndarray, predicted: Mapping[str, np.ndarray], classes: list[str], path: str | Path) -> None:
-    """Each model's confusion matrix: counts, on the colour of their share of the row.
+    """Each model's confusion matrix. A cell shows the count; its colour is the share of its row.
 
     Args:
         labels: int64 (N,), the classes that the images have.
@@ -77,27 +75,22 @@ def confusion(labels: np.ndarray, predicted: Mapping[str, np.ndarray], classes: 
 
 def roc(curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], path: str | Path) -> None:
     """A ROC curve per model and class. `curves` maps title -> class -> (false positive rates, true positive rates)."""
-    with panels(path, list(curves), (4.0, 3.8), sharey=True) as axes:
-        for ax, by_class in zip(axes, curves.values(), strict=True):
+    classes = len(next(iter(curves.values())))
+    for_legend = [""] if classes > FEW else []
+    with panels(path, [*curves, *for_legend], (4.0, 3.8), sharey=True) as axes:
+        for ax, by_class in zip(axes, curves.values(), strict=False):
             for (label, (x, y)), (colour, line) in zip(by_class.items(), colours_and_lines(), strict=False):
                 ax.plot(x, y, line, color=colour, label=label, drawstyle="steps-post")
             ax.plot([0, 1], [0, 1], ":", color="grey", linewidth=1)
             ax.set_xlabel("false positive rate")
             ax.set_aspect("equal")
         axes[0].set_ylabel("true positive rate")
-        _class_legend(axes[-1], len(by_class))
-
-
-def _class_legend(ax: Any, classes: int) -> None:
-    """Inside the axes if there are few classes; beside them, in columns, if there are many."""
-    title = "class against the rest"
-    if classes <= FEW:
-        ax.legend(loc="lower right", title=title)
-    else:
-        columns = -(-classes // IN_A_COLUMN)
-        ax.legend(
-            loc="center left", bbox_to_anchor=(1.02, 0.5), title=title, ncols=columns, fontsize=9 if columns == 1 else 6
-        )
+        title = "class against the rest"
+        if for_legend:
+            handles, labels = axes[0].get_legend_handles_labels()
+            legend_panel(axes[-1], handles, labels, title)
+        else:
+            axes[-1].legend(loc="lower right", title=title)
 
 
 def reliability(tables: Mapping[str, Sequence[tuple[float, float, int]]], path: str | Path) -> None:
@@ -117,21 +110,24 @@ def reliability(tables: Mapping[str, Sequence[tuple[float, float, int]]], path: 
                 handle.set_sizes([40])
 
 
-def layers(title: str, rows: Sequence[tuple[str, str, int]], path: str | Path) -> None:
-    """A network as a table. Each row is a layer: its name, its output shape, its number of parameters."""
-    total = ("all", "", sum(row[2] for row in rows))
-    cells = [[name, shape, f"{number:,}"] for name, shape, number in [*rows, total]]
-    with panels(path, [f"Network {title}"], (6.4, 0.22 * len(cells) + 0.7)) as (ax,):
-        ax.axis("off")
-        table = ax.table(
-            cells,
-            colLabels=["layer", "output (C x H x W)", "parameters"],
-            colWidths=[0.5, 0.32, 0.18],
-            bbox=(0, 0, 1, 1),
-        )
-        table.auto_set_font_size(False)
-        table.set_fontsize(8)
-        for (row, column), cell in table.get_celld().items():
-            cell.set_linewidth(0)
-            cell.set_facecolor("#dde6ef" if row == 0 else "white" if row % 2 else "#f5f5f5")
-            cell.set_text_props(ha="right" if column == 2 else "left")
+def layers(networks: Mapping[str, Sequence[tuple[str, str, int]]], path: str | Path) -> None:
+    """Each network as a table. Each row is a layer: its name, its output shape, its number of parameters."""
+    highest = max(map(len, networks.values())) + 2  # with the header and the sum
+    with panels(path, list(networks), (6.4, 0.22 * highest + 0.7)) as axes:
+        for ax, rows in zip(axes, networks.values(), strict=True):
+            ax.axis("off")
+            total = ("all", "", sum(row[2] for row in rows))
+            cells = [[name, shape, f"{number:,}"] for name, shape, number in [*rows, total]]
+            share = (len(cells) + 1) / highest
+            table = ax.table(
+                cells,
+                colLabels=["layer", "output (C x H x W)", "parameters"],
+                colWidths=[0.5, 0.32, 0.18],
+                bbox=(0, 1 - share, 1, share),
+            )
+            table.auto_set_font_size(False)
+            table.set_fontsize(8)
+            for (row, column), cell in table.get_celld().items():
+                cell.set_linewidth(0)
+                cell.set_facecolor("#dde6ef" if row == 0 else "white" if row % 2 else "#f5f5f5")
+                cell.set_text_props(ha="right" if column == 2 else "left")

@@ -14,6 +14,6 @@ def colours_and_lines() -> Iterator[tuple[str, str]]:
     return ((colour, line) for line in cycle(LINES) for colour in COLOURS)
 
 
-def colours_and_markers() -> Iterator[tuple[str, str]]:
+def colours_and_markers(colours: list[str]) -> Iterator[tuple[str, str]]:
     """Each colour with the first marker, then each with the second, and so on."""
-    return ((colour, marker) for marker in cycle(MARKERS) for colour in COLOURS)
+    return ((colour, marker) for marker in cycle(MARKERS) for colour in colours)

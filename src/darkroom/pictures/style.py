@@ -24,6 +24,7 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "text.parse_math": False,  # a class may be named $x$
 }
+COLUMN, ENTRIES = 27, 108  # entries of a legend that fit into a column, and into a panel
 
 
 @contextmanager
@@ -49,3 +50,15 @@ def panels(
         for ax, title in zip(axes[0], titles, strict=True):
             ax.set_title(title)
         yield axes[0]
+
+
+def legend_panel(ax: Any, handles: Sequence[Any], labels: Sequence[str], title: str) -> None:
+    """A legend of many entries instead of a chart. Only the first entries are shown if they do not all fit."""
+    if len(labels) > ENTRIES:
+        handles, labels = handles[:ENTRIES], labels[:ENTRIES]
+        title = f"{title} (the first {ENTRIES})"
+    ax.axis("off")
+    columns = -(-len(labels) // COLUMN)
+    small = {"fontsize": 5.5, "columnspacing": 1.0} if columns > 1 else {}
+    legend = ax.legend(handles, labels, loc="center left", title=title, ncols=columns, borderaxespad=0, **small)
+    legend.set_in_layout(False)  # else the charts shrink to make room for it

@@ -1,1 +1,1 @@
-"""`darkroom verify`: whether the results rebuild, byte for byte."""
+"""`darkroom verify` checks that the results rebuild; `darkroom deps` writes what each stage depends on, and chart colours."""

@@ -1,30 +1,34 @@
-"""`darkroom deps`: what dvc.yaml must list under each stage, from the code of the stage.
+"""`darkroom deps`: find what each stage depends on in its code, and write it into dvc.yaml.
 
-A stage depends on every file of ours that it imports, directly or not, on the requirements files that pin the packages that
-these files import, and on the params that they load. A stage that loads the list of models depends on each model.
+A stage depends on all files of `darkroom` that it imports, directly or indirectly. It also depends on the params that these files
+load, and on the requirements files that pin the packages that they import. A stage that reads the list of models depends on each
+model.
 """
 
 import ast
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
+from darkroom.system import params as read_params
 from darkroom.system import pins
+from darkroom.system.errors import UserError
 from darkroom.system.files import write_bytes
 from darkroom.system.pipeline import PIPELINE
 
 SOURCE = Path("src/darkroom")
 MAIN = SOURCE / "__main__.py"
-TORCH = SOURCE / "system/determinism.py"  # what the runner imports besides for a stage that computes with torch
-CHANGE_NO_RESULT = {"images.memory"}  # params that need not be listed
+TORCH = SOURCE / "system/determinism.py"  # the runner imports it by name before a stage that uses torch
+CHANGE_NO_RESULT = {"images.memory"}  # params that change no result and are therefore not listed
 
 
 def write() -> list[str]:
-    """Bring dvc.yaml up to date and return the names of the stages whose lists changed."""
+    """Update the deps and params of each stage in dvc.yaml, and return the names of the stages that changed."""
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
@@ -33,9 +37,8 @@ def write() -> list[str]:
     changed = []
     for name, stage in tree["stages"].items():
         if (SOURCE / "stages" / f"{name}.py").exists():
-            before = list(stage["deps"]), list(stage["params"])
-            stage["deps"][:] = deps(name, before[0])
-            stage["params"][:] = params(name)
+            before = list(stage.setdefault("deps", [])), list(stage.setdefault("params", []))
+            stage["deps"][:], stage["params"][:] = deps(name, tree["stages"]), params(name)
             if before != (list(stage["deps"]), list(stage["params"])):
                 changed.append(name)
     if changed:
@@ -45,20 +48,52 @@ def write() -> list[str]:
     return changed
 
 
-def deps(name: str, listed: list[str]) -> list[str]:
-    """What the stage `name` depends on: data and models as they are `listed`, then requirements, then code."""
+def deps(name: str, stages: Mapping[str, Any]) -> list[str]:
+    """The deps of the stage `name`: data as listed in `stages`, models and curves, requirements files, and code.
+
+    Args:
+        name: The stage.
+        stages: The stages of dvc.yaml by name.
+    """
     code = closure(name)
-    data = [dep for dep in listed if not dep.startswith(("requirements/", f"{SOURCE}/"))]
-    return [*data, *sorted(f"requirements/{file}.txt" for file in requirements(code)), *sorted(map(str, code))]
+    computed = ("requirements/", f"{SOURCE}/", "models/", "plots/")
+    return [
+        *(dep for dep in stages[name]["deps"] if not dep.startswith(computed)),
+        *(models_and_curves(code, stages) if called(code, "params.models") else []),
+        *sorted(f"requirements/{file}.txt" for file in requirements(code)),
+        *sorted(map(str, code)),
+    ]
+
+
+def models_and_curves(code: set[Path], stages: Mapping[str, Any]) -> Iterator[str]:
+    """The checkpoints of all models. If `code` reads curves, also the curves of the models that have some.
+
+    A model has curves if its training stage lists them under `plots` in dvc.yaml.
+
+    Raises:
+        UserError: params.yaml lists a model that no stage trains.
+    """
+    names = read_params.models()
+    if missing := [name for name in names if f"train_{name}" not in stages]:
+        raise UserError(
+            f"{read_params.PARAMS} lists the model '{missing[0]}', but {PIPELINE} has no stage train_{missing[0]}: add the "
+            "stage, or remove the model from the list"
+        )
+    yield from (f"models/{name}.pth" for name in names)
+    if called(code, "history.path"):
+        for name in names:
+            curves = f"plots/train_{name}.csv"
+            plots = stages.get(f"train_{name}", {}).get("plots", [])
+            if any(curves in plot for plot in plots):  # a plot is a path, or a dict of path -> settings
+                yield curves
 
 
 def params(name: str) -> list[str]:
-    """The sections and keys of params.yaml that the stage `name` loads.
-
-    A section is listed whole, but for `images`, whose keys are listed one by one.
-    """
+    """The sections of params.yaml that the stage `name` loads. For the section `images`, the keys that it reads."""
     code = closure(name)
     found = {section for path in code for section in loaded_sections(path)}
+    if called(code, "params.models"):
+        found.add("models")
     if "images" in found:
         loading = [path for path in code if "images" in loaded_sections(path)]
         found |= {key for path in loading for key in read_keys(path, "images")}
@@ -66,15 +101,15 @@ def params(name: str) -> list[str]:
 
 
 def closure(name: str) -> set[Path]:
-    """Every file of ours that is executed when the stage `name` runs, but for `__init__.py` files, which hold no code."""
-    waiting = {MAIN, SOURCE / "stages" / f"{name}.py"}
+    """All files of `darkroom` that the stage `name` runs, except the `__init__.py` files, which hold no code."""
+    unread = {MAIN, SOURCE / "stages" / f"{name}.py"}
     done: set[Path] = set()
-    while waiting:
-        path = waiting.pop()
+    while unread:
+        path = unread.pop()
         done.add(path)
-        waiting |= set(our_imports(path)) - done
+        unread |= set(our_imports(path)) - done
         if "torch" in foreign_imports(path):
-            waiting |= {TORCH} - done
+            unread |= {TORCH} - done
     return done
 
 
@@ -84,7 +119,7 @@ def _parsed(path: Path) -> list[ast.AST]:
 
 
 def our_imports(path: Path) -> Iterator[Path]:
-    """The files of ours that a file imports."""
+    """The files of `darkroom` that a file imports directly."""
     for node in _parsed(path):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "darkroom":
             package = SOURCE.parent / Path(*str(node.module).split("."))
@@ -94,15 +129,21 @@ def our_imports(path: Path) -> Iterator[Path]:
 
 
 def requirements(code: set[Path]) -> set[str]:
-    """The files of requirements/, without `.txt`, that pin a package which some file of `code` imports."""
-    owners = packages_distributions()
-    packages = {owner.lower() for path in code for module in foreign_imports(path) for owner in owners.get(module, [])}
+    """The names, without `.txt`, of the files in requirements/ that pin a package that `code` imports."""
+    packages_of = _packages_of_modules()
+    modules = {module for path in code for module in foreign_imports(path)}
+    packages = {package.lower() for module in modules for package in packages_of.get(module, [])}
     stems = sorted(path.stem for path in pins.FOLDER.glob("*.txt"))
     return {stem for stem in stems if packages & {package.lower() for package in pins.read(stem)}}
 
 
+@cache
+def _packages_of_modules() -> Mapping[str, list[str]]:
+    return packages_distributions()  # takes a second: it reads the metadata of every installed package
+
+
 def foreign_imports(path: Path) -> Iterator[str]:
-    """The top-level modules that a file imports from elsewhere."""
+    """The top-level modules that a file imports, such as `torch`. Those of `darkroom` are among them."""
     for node in _parsed(path):
         if isinstance(node, ast.Import):
             yield from (alias.name.split(".")[0] for alias in node.names)
@@ -111,14 +152,21 @@ def foreign_imports(path: Path) -> Iterator[str]:
 
 
 def loaded_sections(path: Path) -> Iterator[str]:
-    """The sections that a file loads by `params.load("SECTION", ...)`."""
+    """The sections of params.yaml that a file loads with `params.load("SECTION", ...)`."""
     for node in _parsed(path):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "params.load" and len(node.args) == 2:
             yield str(ast.literal_eval(node.args[0]))
 
 
+def called(code: set[Path], function: str) -> bool:
+    """Whether a file of `code` calls `function`, which is given as `module.function`."""
+    return any(
+        isinstance(node, ast.Call) and ast.unparse(node.func) == function for path in code for node in _parsed(path)
+    )
+
+
 def read_keys(path: Path, section: str) -> Iterator[str]:
-    """The keys, as `section.key`, that a file reads from a variable that is named as the section."""
+    """The keys, as `section.key`, that a file reads from a variable with the name of the section."""
     for node in _parsed(path):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == section:
             yield f"{section}.{node.attr}"

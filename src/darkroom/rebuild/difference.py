@@ -1,4 +1,4 @@
-"""Where two versions of a result first differ, in words."""
+"""Describe the first difference between two versions of an output."""
 
 import csv
 import io
@@ -14,17 +14,32 @@ MISSING = "nothing"
 
 
 def first_difference(name: str, old: bytes, new: bytes) -> str:
-    """The first place in which two contents of the file `name` differ: by key, row and column, tensor, or byte."""
+    """Describe the first difference between two contents of a file.
+
+    The position is a key in JSON, row and column in CSV, a tensor in a checkpoint, and a byte in any other file.
+
+    Args:
+        name: The file's name. Its suffix decides how the contents are read.
+        old, new: The contents. They must differ.
+    """
     describe = {".json": _in_json, ".csv": _in_csv, ".pth": _in_checkpoint}.get(name[name.rfind(".") :], _in_bytes)
     try:
         return describe(old, new) or _in_bytes(old, new)
-    except (ValueError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError):  # not what its name says
+    except (
+        ValueError,
+        RuntimeError,
+        EOFError,
+        KeyError,
+        pickle.UnpicklingError,
+    ):  # the content does not fit the suffix
         return _in_bytes(old, new)
 
 
 def _in_bytes(old: bytes, new: bytes) -> str:
-    place = next((index for index, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
-    return f"byte {place:,} of {len(old):,} ({len(new):,} now)"
+    position = next(
+        (index for index, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new))
+    )
+    return f"byte {position:,} of {len(old):,} ({len(new):,} now)"
 
 
 def _in_json(old: bytes, new: bytes) -> str:
@@ -46,16 +61,17 @@ def _in_checkpoint(old: bytes, new: bytes) -> str:
     import torch
 
     before, after = (torch.load(io.BytesIO(data), map_location="cpu", weights_only=True) for data in (old, new))
-    plain = [{key: value for key, value in content.items() if key != "state_dict"} for content in (before, after)]
-    if found := _first_of(dict(leaves(plain[0])), dict(leaves(plain[1]))):
-        return found
+    others = [{key: value for key, value in content.items() if key != "state_dict"} for content in (before, after)]
+    if difference := _first_of(dict(leaves(others[0])), dict(leaves(others[1]))):
+        return difference
     for name, tensor in before["state_dict"].items():
         other = after["state_dict"].get(name)
         if other is None or other.shape != tensor.shape:
             return f"{name}: {tuple(tensor.shape)} -> {MISSING if other is None else tuple(other.shape)}"
         if not torch.equal(tensor, other):
-            far = (tensor.double() - other.double()).abs()
-            return f"{name}: {int((far > 0).sum()):,} of {far.numel():,} values, by up to {float(far.max()):.3g}"
+            distance = (tensor.double() - other.double()).abs()
+            differing, largest = int((distance > 0).sum()), float(distance.max())
+            return f"{name}: {differing:,} of {distance.numel():,} values, by up to {largest:.3g}"
     return ""
 
 

@@ -1,1 +1,1 @@
-"""Pages about one revision: the table of results."""
+"""Reports on the results of the work tree: the table of `darkroom summary`."""

@@ -1,38 +1,60 @@
-"""The results in a few lines, from metrics/."""
+"""The results in metrics/ as a table in plain text."""
 
+from itertools import combinations
 from typing import Any
 
-from darkroom.evaluation.titles import MODELS, TITLES
+from darkroom.evaluation.titles import METRICS
+from darkroom.system import params
+from darkroom.system.errors import UserError
 from darkroom.system.files import read_json
 
+RESULTS = "metrics/evaluate.json"
 
-def table(seconds: float | None = None) -> str:
-    """Both models' test figures with their 95 % intervals, which is better, and where to look.
+
+def as_text(seconds: float | None = None) -> str:
+    """The test metrics of each model with 95 % intervals, which model is better, and where to find the charts.
+
+    Args:
+        seconds: How long the run took. None leaves this line out.
 
     Raises:
-        UserError: There are no results yet.
+        UserError: There are no results yet, or they lack a model that params.yaml lists.
     """
-    scores = read_json("metrics/evaluate.json")
+    scores, names = read_json(RESULTS), params.models()
+    if missing := [name for name in names if "title" not in scores.get(name, {})]:
+        raise UserError(f"{RESULTS} has no model '{missing[0]}', which params.yaml lists: run `dvc repro`")
+    titles = {name: scores[name]["title"] for name in names}
     lines = [
-        f"{'on ' + str(scores['count']) + ' test images':26}" + "".join(f"{title:>24}" for title in MODELS.values())
+        f"{'on ' + str(scores['count']) + ' test images':26}" + "".join(f"{title:>24}" for title in titles.values())
     ]
-    for key, title in TITLES.items():
-        if all(key in scores[name] for name in MODELS):
-            lines.append(f"{title:26}" + "".join(f"{interval(scores[name][key]):>24}" for name in MODELS))
-    verdict = scores["comparison"]
-    better = MODELS.get(verdict["better"])
-    lines.append(
-        f"\nMcNemar's exact test: p = {verdict['mcnemar_p']:.2g}, "
-        + (f"the model {better} is better." if better else "no evidence that one is better.")
-    )
-    lines.append("Pictures: plots/*.png; all plots in one page: `dvc plots show`; figures: `dvc metrics show`.")
+    for metric, title in METRICS.items():
+        if all(metric in scores[name] for name in names):
+            lines.append(f"{title:26}" + "".join(f"{with_interval(scores[name][metric]):>24}" for name in names))
+    lines += ["", *verdicts(scores["comparison"], titles)]
+    lines.append("Charts: plots/*.png; all plots in one page: `dvc plots show`; metrics: `dvc metrics show`.")
     if seconds is not None:
         lines.append(f"It took {seconds // 60:.0f} min {seconds % 60:.0f} s.")
     return "\n".join(lines)
 
 
-def interval(figure: dict[str, Any]) -> str:
-    """A figure with its interval: 0.884 (0.857-0.907)."""
-    if "low" not in figure:
-        return f"{figure['value']:.3f}"
-    return f"{figure['value']:.3f} ({figure['low']:.3f}-{figure['high']:.3f})"
+def verdicts(comparison: dict[str, Any], titles: dict[str, str]) -> list[str]:
+    """Lines that say which model of each pair is better, by McNemar's exact test."""
+    pairs = list(combinations(titles, 2))
+    if len(pairs) == 1:
+        pair = comparison["_".join(pairs[0])]
+        better = titles.get(pair["better"])
+        verdict = f"the {better} model is better." if better else "no evidence that one is better."
+        return [f"McNemar's exact test: p = {pair['mcnemar_p']:.2g}, {verdict}"]
+    lines = [f"McNemar's exact test (p by Holm's method for {len(pairs)} pairs):"] if pairs else []
+    for first, second in pairs:
+        pair = comparison[f"{first}_{second}"]
+        verdict = f"{titles[pair['better']]} is better" if pair["better"] in titles else "no evidence"
+        lines.append(f"  {titles[first]} against {titles[second]}: p = {pair['mcnemar_p']:.2g}, {verdict}")
+    return lines
+
+
+def with_interval(metric: dict[str, Any]) -> str:
+    """A metric with its interval, if it has one, as in 0.884 (0.857-0.907)."""
+    if "low" not in metric:
+        return f"{metric['value']:.3f}"
+    return f"{metric['value']:.3f} ({metric['low']:.3f}-{metric['high']:.3f})"

@@ -1,6 +1,8 @@
-"""Stage evaluate: both models on the test images, once, and which is better. The only reader of test labels."""
+"""Stage evaluate: each model on the test images, once, and which model is better. The only stage that scores on test."""
 
+from collections.abc import Iterator
 from functools import cache
+from itertools import combinations
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,11 +13,14 @@ from sklearn.metrics import roc_curve
 from darkroom.data.images import Folder, load_folder
 from darkroom.data.layout import SPLIT
 from darkroom.evaluation import bootstrap, metrics
-from darkroom.evaluation.titles import MODELS
 from darkroom.networks import checkpoint, forward, registry
+from darkroom.networks.checkpoint import About
 from darkroom.networks.classifier import Classifier
 from darkroom.pictures import evaluate as pictures
 from darkroom.system import files, params
+from darkroom.training import history
+
+DEPTH = 3  # of the modules that the table of a network lists: fine enough for a small CNN, coarse enough for a backbone
 
 
 class Params(params.Section):
@@ -33,47 +38,53 @@ class Params(params.Section):
 
 
 def main() -> None:
-    """Read the test images and both models; write scores, predictions, curves and pictures."""
+    """Read the test images and the models; write metrics, predictions, curves and charts."""
     choices = params.load("evaluate", Params)
     run = params.load("run", params.Run)
     memory = params.load("images", params.Images).memory
 
-    @cache  # both models as a rule look at the same pixels
+    @cache  # most models look at the same pixels
     def decoded(resolution: int, classes: tuple[str, ...]) -> Folder:
         return load_folder(SPLIT / "test", resolution, memory, list(classes))
 
-    probabilities, networks = {}, {}
-    for name, path in checkpoint.MODELS.items():
-        networks[name], about = registry.load(path)
+    abouts, probabilities, networks = {}, {}, {}
+    for name in params.models():
+        model, about = registry.load(checkpoint.path(name))
         test = decoded(about.resolution, tuple(about.classes))
-        probabilities[name] = forward.probabilities(networks[name], test.pixels, about, run, choices.mirror)
+        probabilities[name] = forward.probabilities(model, test.pixels, about, run, choices.mirror)
+        networks[about.title] = list(layers(model, about, run))
+        abouts[name] = about
 
-    scores: dict[str, Any] = {name: judge(test, own, choices, run.seed) for name, own in probabilities.items()}
-    right = {name: own.argmax(1) == test.labels for name, own in probabilities.items()}
-    scores["comparison"] = compare(right["scratch"], right["finetune"])
-    scores["count"] = len(test.labels)
-    files.write_json("metrics/evaluate.json", scores)
-    write_predictions(test, probabilities)
-    write_roc(test, probabilities)
-    write_reliability(test, probabilities, choices.bins)
-    classified = {MODELS[name]: own.argmax(1) for name, own in probabilities.items()}
-    pictures.confusion(test.labels, classified, test.classes, "plots/confusion.png")
-    curves = {MODELS[name]: files.read_csv(f"plots/train_{name}.csv") for name in checkpoint.MODELS}
-    pictures.curves(curves, "plots/curves.png")
-    pictures.layers(MODELS["scratch"], layers(networks["scratch"], about.resolution, run), "plots/network.png")
+    titles = {name: about.title for name, about in abouts.items()}
+    write_metrics(test, titles, probabilities, choices, run.seed)
+    write_predictions(test, titles, probabilities)
+    write_roc(test, titles, probabilities)
+    write_reliability(test, titles, probabilities, choices.bins)
+    epochs = {about.title: files.read_csv(history.path(name)) for name, about in abouts.items() if about.curves}
+    pictures.curves(epochs, "plots/curves.png")
+    pictures.layers(networks, "plots/network.png")
+
+
+def write_metrics(
+    test: Folder, titles: dict[str, str], probabilities: dict[str, np.ndarray], choices: Params, seed: int
+) -> None:
+    """Each model's metrics, and the comparison of each pair of models."""
+    scores = {name: {"title": titles[name], **judge(test, p, choices, seed)} for name, p in probabilities.items()}
+    right = {name: p.argmax(1) == test.labels for name, p in probabilities.items()}
+    files.write_json("metrics/evaluate.json", {**scores, "comparison": compare_pairs(right), "count": len(test.labels)})
 
 
 def judge(test: Folder, probabilities: np.ndarray, choices: Params, seed: int) -> dict[str, Any]:
-    """Every figure of one model."""
+    """Every metric of one model."""
     labels, predicted = test.labels, probabilities.argmax(1)
     values = {
         "macro_f1": metrics.macro_f1(labels, probabilities),
         "auroc": metrics.auroc(labels, probabilities),
     }
-    # scikit-learn gives each figure; for thousands of resamples the same in products of matrices takes a tenth of the time.
+    # The values are scikit-learn's. bootstrap.py computes the same metrics for all resamples at once, ten times as fast.
     weighted = {"macro_f1": bootstrap.macro_f1, "auroc": bootstrap.auroc}
     intervals = bootstrap.intervals(weighted, labels, probabilities, choices.resamples, seed)
-    figures_of_merit: dict[str, Any] = {
+    scores: dict[str, Any] = {
         "accuracy": metrics.accuracy(labels, predicted),
         # No interval: a resample of a calibrated model looks less calibrated than the model is.
         "ece": {"value": metrics.ece(labels, probabilities, choices.bins)},
@@ -82,48 +93,57 @@ def judge(test: Folder, probabilities: np.ndarray, choices: Params, seed: int) -
     }
     merged = metrics.merge_classes(test.classes, choices.merge)
     if len(set(merged)) < len(merged):
-        figures_of_merit["merged_accuracy"] = metrics.accuracy(merged[labels], merged[predicted])
-    return figures_of_merit
+        scores["merged_accuracy"] = metrics.accuracy(merged[labels], merged[predicted])
+    return scores
 
 
 def with_interval(value: float, low: float, high: float) -> dict[str, float]:
-    """A figure and its interval, which is left out where no resample defines it."""
+    """A metric and its interval, which is left out if no resample defines it."""
     return {"value": value} | ({"low": low, "high": high} if np.isfinite(low) else {})
 
 
-def compare(scratch: np.ndarray, finetune: np.ndarray) -> dict[str, Any]:
-    """McNemar's test in the models' own names."""
-    result = metrics.mcnemar(scratch, finetune)
+def compare_pairs(right: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    """McNemar's test of each pair of models, adjusted by Holm's method for the number of pairs.
+
+    Args:
+        right: Model -> bool (N,), whether it is right about each image.
+    """
+    pairs = list(combinations(right, 2))
+    results = [metrics.mcnemar(right[first], right[second]) for first, second in pairs]
+    adjusted = metrics.holm([result.p for result in results])
     return {
-        "only_scratch_right": result["only_first"],
-        "only_finetune_right": result["only_second"],
-        "mcnemar_p": result["p"],
-        "better": {"first": "scratch", "second": "finetune", "neither": "no evidence"}[result["better"]],
+        f"{first}_{second}": {
+            f"only_{first}_right": result.only_first,
+            f"only_{second}_right": result.only_second,
+            "mcnemar_p": p,
+            "better": "no evidence"
+            if p >= metrics.LEVEL
+            else first
+            if result.only_first > result.only_second
+            else second,
+        }
+        for (first, second), result, p in zip(pairs, results, adjusted, strict=True)
     }
 
 
-def write_predictions(test: Folder, probabilities: dict[str, np.ndarray]) -> None:
-    """A row an image: what it is, what each model says, and with which probabilities."""
-    header = [
-        "path",
-        "actual",
-        *probabilities,
-        *(f"{name}_{label}" for name in probabilities for label in test.classes),
-    ]
+def write_predictions(test: Folder, titles: dict[str, str], probabilities: dict[str, np.ndarray]) -> None:
+    """A row per model and image: the actual class, the predicted class, and the probability of each class."""
+    header = ["model", "path", "actual", "predicted", *(f"probability_{label}" for label in test.classes)]
     rows = [
-        [path, test.classes[test.labels[row]]]
-        + [test.classes[own[row].argmax()] for own in probabilities.values()]
-        + [value for own in probabilities.values() for value in own[row]]
-        for row, path in enumerate(test.paths)
+        [name, path, test.classes[label], test.classes[row.argmax()], *row]
+        for name, by_image in probabilities.items()
+        for path, label, row in zip(test.paths, test.labels, by_image, strict=True)
     ]
     files.write_csv("plots/predictions.csv", header, rows)
+    predicted = {titles[name]: by_image.argmax(1) for name, by_image in probabilities.items()}
+    pictures.confusion(test.labels, predicted, test.classes, "plots/confusion.png")
 
 
-def write_roc(test: Folder, probabilities: dict[str, np.ndarray]) -> None:
+def write_roc(test: Folder, titles: dict[str, str], probabilities: dict[str, np.ndarray]) -> None:
     """Each model's ROC curve of each class against the rest, as CSV and as a chart."""
     curves = {
-        name: {label: roc_curve(test.labels == k, own[:, k])[:2] for k, label in enumerate(test.classes)}
-        for name, own in probabilities.items()
+        name: {label: roc_curve(test.labels == k, by_image[:, k])[:2] for k, label in enumerate(test.classes)}
+        for name, by_image in probabilities.items()
     }
     header = ("model", "class", "false_positive_rate", "true_positive_rate")
     rows = [
@@ -133,32 +153,44 @@ def write_roc(test: Folder, probabilities: dict[str, np.ndarray]) -> None:
         for x, y in zip(xs, ys, strict=True)
     ]
     files.write_csv("plots/roc.csv", header, rows)
-    pictures.roc({MODELS[name]: by_class for name, by_class in curves.items()}, "plots/roc.png")
+    pictures.roc({titles[name]: by_class for name, by_class in curves.items()}, "plots/roc.png")
 
 
-def write_reliability(test: Folder, probabilities: dict[str, np.ndarray], bins: int) -> None:
+def write_reliability(test: Folder, titles: dict[str, str], probabilities: dict[str, np.ndarray], bins: int) -> None:
     """How often each model is right at each confidence, as CSV and as a chart."""
-    tables = {name: metrics.reliability(test.labels, own, bins) for name, own in probabilities.items()}
+    tables = {name: metrics.reliability(test.labels, by_image, bins) for name, by_image in probabilities.items()}
     rows = [(name, *row) for name, table in tables.items() for row in table]
     files.write_csv("plots/reliability.csv", ("model", *metrics.Reliability._fields), rows)
-    pictures.reliability({MODELS[name]: table for name, table in tables.items()}, "plots/reliability.png")
+    pictures.reliability({titles[name]: table for name, table in tables.items()}, "plots/reliability.png")
 
 
-def layers(model: Classifier, resolution: int, run: params.Run) -> list[tuple[str, str, int]]:
-    """Name, output shape (channels x height x width) and number of parameters of each layer, in the order of a forward pass."""
-    rows: list[tuple[str, str, int]] = []
+def layers(model: Classifier, about: About, run: params.Run) -> Iterator[tuple[str, str, int]]:
+    """Name, output shape (channels x height x width) and number of parameters of each module, in the order of a forward pass.
+
+    Modules within modules are listed down to `DEPTH`.
+    """
+    shapes: dict[str, str] = {}
 
     def note(name: str) -> Any:
-        def hook(module: torch.nn.Module, _: Any, output: torch.Tensor) -> None:
-            shape = " x ".join(map(str, output.shape[1:]))
-            rows.append((f"{name}  {type(module).__name__}", shape, sum(own.numel() for own in module.parameters())))
+        def hook(_: torch.nn.Module, __: Any, output: Any) -> None:
+            shapes[name] = " x ".join(map(str, output.shape[1:])) if isinstance(output, torch.Tensor) else ""
 
         return hook
 
-    leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
-    hooks = [module.register_forward_hook(note(name)) for name, module in leaves]
-    about = checkpoint.About("", {}, [], resolution, [], [0.0] * 3, [1.0] * 3)
-    forward.predict(model, np.zeros((1, resolution, resolution, 3), np.uint8), about, run)
+    listed = dict(listed_modules(model, DEPTH))
+    hooks = [module.register_forward_hook(note(name)) for name, module in listed.items()]
+    forward.predict(model, np.zeros((1, about.resolution, about.resolution, 3), np.uint8), about, run)
     for hook in hooks:
         hook.remove()
-    return rows
+    for name, shape in shapes.items():
+        parameters = sum(tensor.numel() for tensor in listed[name].parameters())
+        yield f"{name}  {type(listed[name]).__name__}", shape, parameters
+
+
+def listed_modules(module: torch.nn.Module, depth: int, prefix: str = "") -> Iterator[tuple[str, torch.nn.Module]]:
+    """(name, module) of the parts of a network, no deeper than `depth`. A part with parameters of its own stays whole."""
+    for name, part in module.named_children():
+        if depth == 1 or not list(part.children()) or list(part.parameters(recurse=False)):
+            yield prefix + name, part
+        else:
+            yield from listed_modules(part, depth - 1, f"{prefix}{name}.")

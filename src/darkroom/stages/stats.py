@@ -1,4 +1,4 @@
-"""Stage stats: what the training images are like, and the mean and std that normalise them."""
+"""Stage stats: sizes and classes of the training images, and the mean and std that normalise them."""
 
 import math
 from collections import Counter
@@ -26,15 +26,15 @@ class Params(params.Section):
 
 
 class Summary(NamedTuple):
-    """What is kept of one image: integers, whose sums are exact in any order."""
+    """Sums over the pixels of one image. They are integers, so that their totals are exact in any order."""
 
-    total: np.ndarray  # int64 (3,), sums over pixels of each channel, 0 to 255
+    total: np.ndarray  # int64 (3,), per channel, 0 to 255 per pixel
     squares: np.ndarray  # int64 (3,), sums of squares
-    size: tuple[int, int]  # width and height of the file's picture
+    size: tuple[int, int]  # width and height of the image in the file
 
 
 def main() -> None:
-    """Read the training images; write their statistics, their sizes and a contact sheet a class."""
+    """Read the training images; write their statistics, their sizes and a contact sheet per class."""
     choices = params.load("stats", Params)
     images = params.load("images", params.Images)
     paths = list_images(TRAIN)
@@ -44,9 +44,9 @@ def main() -> None:
     counts = Counter(path.split("/", 1)[0] for path in paths)
     with files.new_folder("plots/contact_sheets") as folder:
         for label in counts:
-            own = [path for path in paths if path.startswith(f"{label}/")]
-            step = max(1, len(own) // choices.contact_sheet)  # evenly over the class, not its first few
-            shown = [open_rgb(TRAIN / path) for path in own[::step][: choices.contact_sheet]]
+            members = [path for path in paths if path.startswith(f"{label}/")]
+            step = max(1, len(members) // choices.contact_sheet)  # evenly over the class, not its first few
+            shown = [open_rgb(TRAIN / path) for path in members[::step][: choices.contact_sheet]]
             contact_sheet(shown, folder / f"{label}.png")
     rows = [(width, height, number) for (width, height), number in sorted(sizes.items())]
     files.write_csv("plots/image_sizes.csv", ("width", "height", "count"), rows)
@@ -64,10 +64,9 @@ def main() -> None:
 
 
 def measure(paths: list[str], resolution: int) -> tuple[list[float], list[float], Counter[tuple[int, int]]]:
-    """Mean and standard deviation of each channel over all pixels (of RGB scaled to 0 to 1), and the pictures' sizes.
+    """Mean and standard deviation of each channel over all pixels (RGB scaled to 0 to 1), and the images' sizes.
 
-    One image at a time is in memory for each core; the sums are integers, so that neither their order nor the number of
-    images costs a digit.
+    Each core holds one image at a time. The sums are integers, so that no digit is lost, however many images there are.
     """
     total, squares, sizes = np.zeros(3, np.int64), np.zeros(3, np.int64), Counter[tuple[int, int]]()
     for summary in on_every_core(partial(summarise, resolution), paths):
@@ -82,7 +81,7 @@ def measure(paths: list[str], resolution: int) -> tuple[list[float], list[float]
 
 
 def summarise(resolution: int, path: str) -> Summary:
-    """Look at one training image."""
+    """The summary of one training image."""
     image = open_rgb(TRAIN / path)
     pixels = resized(image, resolution).reshape(-1, 3).astype(np.int64)
     return Summary(pixels.sum(0), (pixels**2).sum(0), image.size)

@@ -1,5 +1,6 @@
-"""Stage tsne: what the two models see, in two dimensions."""
+"""Stage tsne: the features of each model, in two dimensions."""
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Annotated
 
@@ -11,9 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from darkroom.data.images import Folder, list_images, load_folder
 from darkroom.data.layout import SPLIT
-from darkroom.evaluation.titles import MODELS
-from darkroom.networks import checkpoint, registry
-from darkroom.networks.forward import predict
+from darkroom.networks import checkpoint, forward, registry
 from darkroom.pictures import tsne as pictures
 from darkroom.system import files, params
 from darkroom.system.errors import UserError
@@ -30,32 +29,38 @@ class Params(params.Section):
 
 
 def main() -> None:
-    """Read both models, train and test; write where each image lies, as CSV and as a picture."""
+    """Read the models, train and test; write the position of each image, as CSV and as a chart."""
     choices = params.load("tsne", Params)
     run = params.load("run", params.Run)
-    memory = params.load("images", params.Images).memory
     chosen = choose({side: list_images(SPLIT / side) for side in ("train", "test")}, choices.max_images)
-    marks = [(path.split("/", 1)[0], side, path) for side, paths in chosen.items() for path in paths]
+    names, titles, features = zip(*features_of_models(chosen, run), strict=True)
+    # One thread per model: sums that are shared among threads round differently.
+    with threadpool_limits(1):
+        maps = list(in_threads(lambda of_model: embed(of_model, choices.perplexity, run.seed), features))
+    images = [(path.split("/", 1)[0], side, path) for side, paths in chosen.items() for path in paths]
+    points = [
+        pictures.Point(name, *image, float(x), float(y))
+        for name, positions in zip(names, maps, strict=True)
+        for image, (x, y) in zip(images, positions, strict=True)
+    ]
+    files.write_csv("plots/tsne.csv", ("model", "class", "split", "path", "x", "y"), points)
+    title = dict(zip(names, titles, strict=True))
+    pictures.tsne([point._replace(model=title[point.model]) for point in points], "plots/tsne.png")
 
-    @cache  # both models as a rule look at the same pixels
+
+def features_of_models(chosen: dict[str, list[str]], run: params.Run) -> Iterator[tuple[str, str, np.ndarray]]:
+    """The name, the title and the features, float32 (N, width), of each model, for the images `chosen` of each side."""
+    memory = params.load("images", params.Images).memory
+
+    @cache  # most models look at the same pixels
     def decoded(side: str, resolution: int, classes: tuple[str, ...]) -> Folder:
         return load_folder(SPLIT / side, resolution, memory, list(classes), chosen[side])
 
-    features = []
-    for path in checkpoint.MODELS.values():
-        model, about = registry.load(path)
-        folders = [decoded(side, about.resolution, tuple(about.classes)) for side in chosen]
-        features.append(np.concatenate([predict(model.backbone, own.pixels, about, run) for own in folders]))
-    # One thread a model: how the sums of one are shared among threads would change their rounding.
-    with threadpool_limits(1):
-        embedded = in_threads(lambda own: embed(own, choices.perplexity, run.seed), features)
-        rows = [
-            pictures.Point(name, *mark, float(x), float(y))
-            for name, places in zip(checkpoint.MODELS, embedded, strict=True)
-            for mark, (x, y) in zip(marks, places, strict=True)
-        ]
-    files.write_csv("plots/tsne.csv", ("model", "class", "split", "path", "x", "y"), rows)
-    pictures.tsne([row._replace(model=MODELS[row.model]) for row in rows], "plots/tsne.png")
+    for name in params.models():
+        model, about = registry.load(checkpoint.path(name))
+        sides = [decoded(side, about.resolution, tuple(about.classes)) for side in chosen]
+        features = [forward.predict(model.backbone, side.pixels, about, run) for side in sides]
+        yield name, about.title, np.concatenate(features)
 
 
 def choose(paths: dict[str, list[str]], limit: int) -> dict[str, list[str]]:
@@ -68,19 +73,19 @@ def choose(paths: dict[str, list[str]], limit: int) -> dict[str, list[str]]:
         (files.sha256(path.encode("utf-8", "surrogateescape")), side, path) for side in paths for path in paths[side]
     )
     if not ranked:
-        raise UserError("data/split holds no images: run `dvc repro split` first")
+        raise UserError(f"{SPLIT} holds no images: run `dvc repro split` first")
     kept = ranked[:limit]
-    chosen = {side: sorted(path for _, own, path in kept if own == side) for side in paths}
-    return {side: own for side, own in chosen.items() if own}
+    chosen = {side: sorted(path for _, kept_side, path in kept if kept_side == side) for side in paths}
+    return {side: of_side for side, of_side in chosen.items() if of_side}
 
 
 def embed(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
-    """Barnes-Hut t-SNE (van der Maaten 2014) of the first principal components, as scikit-learn has it.
+    """Barnes-Hut t-SNE (van der Maaten 2014) of the first principal components, by scikit-learn.
 
     Args:
         features: float32 (N, width).
-        perplexity: About how many neighbours each point looks at; less than N.
-        seed: Of the few draws that are left when the start is the first two components.
+        perplexity: Roughly the number of neighbours that count for each point; less than N.
+        seed: Seeds the few random draws that remain when the first two components are the start.
 
     Returns:
         float32 (N, 2).
@@ -94,7 +99,7 @@ def embed(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
         )
     components = min(COMPONENTS, *features.shape)
     reduced = PCA(components, svd_solver="full").fit_transform(features.astype(np.float64))
-    places: np.ndarray = TSNE(
+    positions: np.ndarray = TSNE(
         perplexity=perplexity, init="pca" if components > 1 else "random", random_state=seed, n_jobs=1
     ).fit_transform(reduced)
-    return places
+    return positions

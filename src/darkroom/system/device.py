@@ -11,10 +11,10 @@ from darkroom.system.params import Run
 
 
 def choose(run: Run) -> torch.device:
-    """The device that `run.device` asks for; `auto` takes a GPU where torch finds one.
+    """The device that `run.device` asks for. `auto` is a GPU if torch finds one, else the CPU.
 
     Raises:
-        UserError: A GPU is asked for and there is none.
+        UserError: `run.device` is cuda and torch finds no GPU.
     """
     gpu = on_gpu(run)
     if run.device == "cuda" and not gpu:
@@ -25,19 +25,19 @@ def choose(run: Run) -> torch.device:
 
 
 def precision(run: Run) -> AbstractContextManager[None]:
-    """The context in which networks run: plain float32, or bfloat16 where torch's autocast deems it safe."""
+    """The context in which networks run: float32, or bfloat16 in the operations that torch's autocast considers safe."""
     return torch.autocast(choose(run).type, torch.bfloat16, enabled=run.precision == "bfloat16")
 
 
 def on_gpu(run: Run) -> bool:
-    """Whether `run.device` leads to a GPU here."""
+    """Whether this machine computes on a GPU."""
     return run.device != "cpu" and torch.cuda.is_available()
 
 
 def made_by(run: Run) -> dict[str, str]:
-    """All of the environment that decides a training's bytes. Call it after `determinism.prepare`.
+    """Everything about the machine and the packages that decides the bytes of a model. Call it after `determinism.prepare`.
 
-    In portable mode the CPU is not among it: it counts no further than the instructions that are used.
+    In portable mode the CPU's name is not part of it: only the instructions that are used matter.
     """
     facts = {
         "device": torch.cuda.get_device_name() if on_gpu(run) else "cpu",

@@ -13,11 +13,11 @@ from darkroom.system.process import end_with_parent
 
 
 def call(*arguments: str, quiet: bool = False, cwd: Path | None = None, extra: Mapping[str, str] | None = None) -> int:
-    """Run `dvc ARGUMENTS` and return its exit code. What it prints goes to the terminal, or nowhere.
+    """Run `dvc ARGUMENTS` and return its exit code. Its output goes to the terminal.
 
     Args:
-        arguments: Of the command.
-        quiet: Print nothing.
+        arguments: The command and its options.
+        quiet: Discard the output.
         cwd: The project; the current folder when None.
         extra: Environment variables to add.
     """
@@ -44,9 +44,9 @@ def read(*arguments: str, cwd: Path | None = None) -> str:
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    """Start `dvc ARGUMENTS` as the leader of a process group of its own; its stdout can be read, both streams in one.
+    """Start `dvc ARGUMENTS` in a new process group. Both of its output streams can be read from its stdout.
 
-    It ends with this process, and the stage that it runs with it.
+    DVC and the stage that it runs end with this process.
     """
     return subprocess.Popen(
         _command(arguments),
@@ -93,7 +93,7 @@ def commit(name: str) -> str:
 
 
 def _before() -> None:
-    """A shell has its background jobs ignore interrupts, which is inherited; by one a trial is stopped."""
+    """Let interrupts work again: a shell makes its background jobs, and their children, ignore them."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     end_with_parent()
 
@@ -103,6 +103,6 @@ def _command(arguments: tuple[str, ...]) -> list[str]:
 
 
 def _variables() -> dict[str, str]:
-    """`python` in dvc.yaml must be this Python, also where nobody activated its environment."""
+    """Variables with which `python` in dvc.yaml is this Python, even if its virtual environment is not active."""
     here = str(Path(sys.executable).parent)
     return {**os.environ, "PATH": os.pathsep.join([here, os.environ.get("PATH", "")])}

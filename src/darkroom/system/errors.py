@@ -4,6 +4,6 @@
 class UserError(Exception):
     """One sentence for the user: what is wrong, where, and what to do.
 
-    `darkroom.runner` and `darkroom.cli` print it without a traceback and exit with 2.
-    Anything else that is raised is a bug and keeps its traceback.
+    The runner and the command line print it without a traceback and exit with 2. Any other exception is a bug and keeps its
+    traceback.
     """

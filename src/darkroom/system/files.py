@@ -1,4 +1,4 @@
-"""Reading and writing files: whole or not at all, and the same bytes for the same content."""
+"""Reading and writing files. A file is written whole or not at all, with the same bytes for the same content."""
 
 import csv
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 
 from darkroom.system.errors import UserError
 
-DIGITS = 6  # significant; enough for any figure we print, and too few to show a last-bit difference
+DIGITS = 6  # significant; enough for every metric, and too few to show a difference in the last bits
 
 
 def sha256(data: bytes) -> str:
@@ -24,7 +24,7 @@ def sha256(data: bytes) -> str:
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write `data` to `path` by way of a temporary file beside it, so that no reader ever meets half of it."""
+    """Write `data` to a temporary file and rename it to `path`, so that no reader ever sees half of it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -35,7 +35,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
             os.fsync(stream.fileno())
         partial.replace(path)
     except OSError as error:
-        error.filename = str(path)  # a full disk does not say for what there was no room
+        error.filename = str(path)  # the error of a full disk names no file
         raise
     finally:
         partial.unlink(missing_ok=True)
@@ -52,7 +52,7 @@ def write_json(path: str | Path, tree: Mapping[str, Any]) -> None:
 
 
 def _rounded(value: Any) -> Any:
-    """`value` with NumPy's scalars as Python's and every float to 6 significant digits."""
+    """`value` with NumPy's scalars as Python's numbers, and every float rounded to 6 significant digits."""
     if isinstance(value, Mapping):
         return {str(key): _rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -100,7 +100,7 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
 
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path` that takes its name when the block ends well, and is removed when not."""
+    """Yield an empty folder that replaces `path` when the block succeeds, and is removed when it fails."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # what a killed run left

@@ -1,4 +1,4 @@
-"""Git as a command: what a revision holds."""
+"""Git as a command."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ def read(*arguments: str, cwd: Path | None = None) -> str:
     """What `git ARGUMENTS` prints, without the last newline.
 
     Raises:
-        UserError: It failed; with Git's own last line.
+        UserError: It failed. The last line of Git's message is in it.
     """
     done = _run(arguments, cwd)
     if done.returncode:
@@ -27,20 +27,20 @@ def commit(revision: str) -> str | None:
 
 
 def refuse_elsewhere() -> None:
-    """See to it that the current folder is a project's top folder.
+    """Check that the current folder is the top folder of a project.
 
     Raises:
-        UserError: It is not.
+        UserError: The current folder has no dvc.yaml.
     """
     if not Path("dvc.yaml").exists():
         raise UserError("there is no dvc.yaml here: run from the project's top folder")
 
 
 def refuse_changes(why: str) -> None:
-    """See to it that all tracked files of the project are as committed.
+    """Check that no tracked file of the project differs from HEAD.
 
     Raises:
-        UserError: One is not.
+        UserError: A tracked file differs from HEAD.
     """
     refuse_elsewhere()
     if read("status", "--porcelain", "--untracked-files=no"):
@@ -48,15 +48,15 @@ def refuse_changes(why: str) -> None:
 
 
 def show(revision: str, path: str, cwd: Path | None = None) -> bytes | None:
-    """The content of a file, named from the current folder, in a commit; None where it has no such file."""
+    """The content of a file in a commit, or None if it has no such file. `path` is relative to the current folder."""
     shown = _run(("show", f"{revision}:./{path}"), cwd)
     return None if shown.returncode else shown.stdout
 
 
 def _run(arguments: tuple[str, ...], cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
-    """A hook's GIT_DIR and the like must not lead Git to another repository than that of the folder."""
-    own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    """Run Git without variables such as GIT_DIR, which Git sets for hooks: they would lead it to another repository."""
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
-        return subprocess.run(["git", *arguments], cwd=cwd, env=own, capture_output=True, check=False)
+        return subprocess.run(["git", *arguments], cwd=cwd, env=variables, capture_output=True, check=False)
     except FileNotFoundError:
         raise UserError("git is not to be found on PATH: install it (apt install git, brew install git)") from None

@@ -1,4 +1,4 @@
-"""This machine, in words."""
+"""This machine: CPU, Python version, operating system."""
 
 import platform
 import re
@@ -6,13 +6,13 @@ from pathlib import Path
 
 
 def here() -> dict[str, str]:
-    """This machine, for people."""
+    """CPU, Python version and operating system."""
     system = " ".join([platform.system(), *platform.libc_ver()]).strip()
     return {"cpu": cpu(), "python": platform.python_version(), "system": system}
 
 
 def cpu() -> str:
-    """The CPU's own name."""
+    """The name of the CPU."""
     try:
         found = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.M)
     except OSError:

@@ -20,7 +20,7 @@ def cell(text: str) -> str:
 
 
 def show(text: str) -> None:
-    """Print Markdown: with drawn tables on a terminal, as it is elsewhere."""
+    """Print Markdown: with drawn tables on a terminal, otherwise the plain text."""
     if sys.stdout.isatty():
         Console().print(Markdown(re.sub("</?(details|summary)>", "", text)))
     else:

@@ -37,8 +37,8 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterato
 def on_every_core(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """`map(work, items)` in order: in processes if there are many items, in threads if there are few.
 
-    With small images most of the time goes into Python itself, which threads share. `work` must be picklable: a function
-    of a module, or a `partial` of one. Where the system cannot fork, threads do all the work.
+    With small images most of the time is spent in Python code, which only one thread runs at a time. `work` must be
+    picklable: a function of a module, or a `partial` of one. Where the system cannot fork, threads do all the work.
     """
     if len(items) < FEW or "fork" not in get_all_start_methods():
         yield from in_threads(work, items)

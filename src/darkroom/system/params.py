@@ -1,4 +1,4 @@
-"""params.yaml: read, checked, and refused in one sentence where it is wrong."""
+"""params.yaml: reading and checking it. A mistake is one sentence."""
 
 import re
 from pathlib import Path
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from darkroom.system.errors import UserError
 
 PARAMS = Path("params.yaml")
+RESERVED = ("comparison", "count")  # keys of metrics/evaluate.json beside the models
 
 Positive = Annotated[float, Field(gt=0)]
 LearningRate = Annotated[float, Field(gt=0, le=1000)]
@@ -17,13 +18,15 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """A section of params.yaml: no key unknown, none missing, each of its own type (1 is a float, "1" is no number)."""
+    """A section of params.yaml. No key may be unknown, missing or of another type (the integer 1
+    passes for a float, the text "1" does not).
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Run(Section):
-    """`run`: what every stage that computes with torch shares."""
+    """Section `run`, for every stage that computes with torch."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     threads: Annotated[int, Field(ge=1, le=1024)]
@@ -33,7 +36,7 @@ class Run(Section):
 
 
 class Images(Section):
-    """`images`: how files become pixels, for every stage that looks at them."""
+    """Section `images`, for every stage that decodes images."""
 
     resolution: Annotated[int, Field(ge=8, le=2048)]
     memory: Annotated[int, Field(ge=0)]  # MiB
@@ -57,11 +60,31 @@ def load(name: str, model: type[AnySection]) -> AnySection:
         raise UserError("; ".join(_sentence(name, detail) for detail in error.errors())) from None
 
 
+def models() -> list[str]:
+    """The names of the models, in the order of params.yaml. The stage train_NAME makes the model NAME.
+
+    Raises:
+        UserError: The list is missing or empty, has a name twice, or has a name that cannot name a stage and a file.
+    """
+    names = tree_of_params().get("models")
+    if not (isinstance(names, list) and names):
+        raise UserError(f"{PARAMS} has no list 'models': add it, `git show HEAD:{PARAMS}` has one to copy")
+    for name in names:
+        if not (isinstance(name, str) and re.fullmatch("[a-z][a-z0-9_]*", name)) or name in RESERVED:
+            raise UserError(
+                f"{PARAMS}: models: {name!r} cannot name a model: use lower-case letters, digits and _, and another name than "
+                f"{' and '.join(RESERVED)}"
+            )
+    if len(set(names)) < len(names):
+        raise UserError(f"{PARAMS}: models: a name stands there twice: keep one of the two")
+    return names
+
+
 def tree_of_params() -> dict[str, Any]:
     """params.yaml in the current folder, unchecked.
 
     Raises:
-        UserError: The file is missing, or is no YAML mapping.
+        UserError: The file is missing or is not YAML.
     """
     if not PARAMS.is_file():
         raise UserError(f"there is no {PARAMS} in {Path.cwd()}: run from the project's top folder")
@@ -73,7 +96,7 @@ def refuse_unknown(sections: set[str]) -> None:
     """Refuse a section of params.yaml that is not among `sections`: its name is probably misspelled.
 
     Raises:
-        UserError: There is one.
+        UserError: params.yaml has an unknown section.
     """
     if unknown := sorted(map(str, tree_of_params().keys() - sections)):
         raise UserError(
@@ -82,7 +105,7 @@ def refuse_unknown(sections: set[str]) -> None:
 
 
 def read(path: Path) -> Any:
-    """What a YAML file says, numbers as in YAML 1.2.
+    """The content of a YAML file, with numbers as in YAML 1.2.
 
     Raises:
         UserError: It is not YAML.
@@ -94,12 +117,12 @@ def read(path: Path) -> Any:
 
 
 def parse(text: str) -> Any:
-    """What YAML text says, numbers as in YAML 1.2."""
+    """The content of YAML text, with numbers as in YAML 1.2."""
     return yaml.load(text, Loader=_Loader)
 
 
 def pattern(text: str | None) -> str | None:
-    """`text` when it is a regular expression or None; for pydantic's validators.
+    """Return `text` if it is a regular expression or None; for pydantic's validators.
 
     Raises:
         ValueError: It is not.
@@ -112,7 +135,7 @@ def pattern(text: str | None) -> str | None:
 
 
 def _sentence(section: str, detail: object) -> str:
-    """One of pydantic's complaints in our words: where, what, what to do."""
+    """One of pydantic's errors as a sentence: where, what, what to do."""
     assert isinstance(detail, dict)
     key = ".".join([section, *(str(part) for part in detail["loc"])])
     match detail["type"]:
@@ -128,7 +151,7 @@ def _sentence(section: str, detail: object) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML reads YAML 1.1, where 1e-05 is text; DVC writes and reads YAML 1.2, where it is a number. So do we."""
+    """A loader that reads 1e-05 as a number, as YAML 1.2 and DVC do. In YAML 1.1, which PyYAML reads, it is text."""
 
 
 _Loader.add_implicit_resolver(

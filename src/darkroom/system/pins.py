@@ -11,7 +11,7 @@ FOLDER = Path("requirements")
 
 
 def read(name: str) -> dict[str, str]:
-    """Package -> version, as requirements/`name`.txt pins them.
+    """The pins of requirements/`name`.txt: package -> version.
 
     Raises:
         UserError: There is no such file, it pins nothing, or a line of it is anything but `package==version`.
@@ -25,7 +25,7 @@ def read(name: str) -> dict[str, str]:
     for line in filter(None, lines):
         pin = re.fullmatch(r"([\w.-]+)==([\w.]+)", line)
         if pin is None:
-            raise UserError(f"{path} says '{line}': what can change a result is pinned as package==version")
+            raise UserError(f"{path} has the line '{line}', which is no pin: write package==version")
         found[pin[1]] = pin[2]
     if not found:
         raise UserError(f"{path} pins nothing: get it back by `git checkout {path}`")
@@ -33,9 +33,10 @@ def read(name: str) -> dict[str, str]:
 
 
 def check(names: Iterable[str]) -> None:
-    """See to it that the installed packages are those of requirements/`names`: dvc.lock vouches for these files.
+    """Check that the installed packages are those that the files `names` of requirements/ pin.
 
-    What follows a plus sign (2.14.1+cpu) tells builds of one version apart, and is not compared.
+    dvc.lock records these files, so other versions must not run. What follows a plus sign (2.14.1+cpu) is a build of the same
+    version and is not compared.
 
     Raises:
         UserError: One is missing or of another version.
@@ -49,5 +50,5 @@ def check(names: Iterable[str]) -> None:
             if installed != pinned:
                 raise UserError(
                     f"{package} is {installed}, but {FOLDER / name}.txt pins {pinned}: run `make setup`, "
-                    "or change the pin, and DVC will know that the results are to be made anew"
+                    "or change the pin; DVC then runs the stages again"
                 )

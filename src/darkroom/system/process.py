@@ -1,4 +1,4 @@
-"""This process among others: alone at its work, and gone with its parent."""
+"""At most one process per stage; its peak memory; its end when its parent ends."""
 
 import ctypes
 import os
@@ -17,7 +17,7 @@ LOCKS = Path(".darkroom/locks")
 
 @contextmanager
 def alone(name: str) -> Iterator[None]:
-    """Hold the lock of the stage `name` in this folder. The system lets go of it when the process ends, however it ends.
+    """Hold the lock of the stage `name` in this folder. The system releases it when the process ends, in whatever way.
 
     Raises:
         UserError: Another process holds it.
@@ -33,7 +33,7 @@ def alone(name: str) -> Iterator[None]:
 
 
 def peak_memory() -> float:
-    """The most memory that this process, or one that it started and that has ended, has held at a time, in MiB."""
+    """The peak memory in MiB of this process, or of a child that has ended if that is larger."""
     try:
         import resource
     except ImportError:  # Windows has none
@@ -43,10 +43,10 @@ def peak_memory() -> float:
 
 
 def end_with_parent(parent: int | None = None) -> None:
-    """Ask Linux to end this process when the one that started it ends, even by SIGKILL. Elsewhere nothing is changed.
+    """Ask Linux to end this process when its parent ends, even by SIGKILL. On other systems nothing happens.
 
     Args:
-        parent: The process that started it. Where it is named and gone already, this process ends at once.
+        parent: The process that started it. If it is given and already gone, this process ends at once.
     """
     if sys.platform == "linux":
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>

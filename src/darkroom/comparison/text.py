@@ -1,0 +1,145 @@
+"""A comparison as Markdown, for pull requests and terminals, and as JSON, for programs."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from darkroom.comparison import data_diff
+from darkroom.comparison.compare import GONE, NEW, Comparison, Headline
+from darkroom.evaluation.titles import METRICS
+from darkroom.system.markdown import cell, code
+
+SMALL = 100  # test images; with fewer, the report says that only large differences can show
+LISTED = 20  # flips that the Markdown lists
+
+
+def as_markdown(comparison: Comparison, flips: bool = True) -> str:
+    """The comparison as GitHub's Markdown, with or without the list of images that changed between right and wrong."""
+    blocks = [
+        _opening(comparison),
+        _headlines(comparison),
+        _classes(comparison),
+        _flips(comparison) if flips else "",
+        _params(comparison),
+    ]
+    if comparison.stages:
+        blocks.append(f"Stages that ran again: {', '.join(comparison.stages)}.")
+    blocks.append(data_diff.markdown(comparison.data, comparison.base, comparison.head).strip())
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _opening(comparison: Comparison) -> str:
+    base, head, shared = comparison.images["base"], comparison.images["head"], comparison.images["shared"]
+    lines = [f"## {code(comparison.base)} to {code(comparison.head)}", ""]
+    if base == head == shared:
+        lines.append(f"Both were tested on the same {shared:,} images.")
+    else:
+        lines.append(
+            f"The test sets differ ({base:,} and {head:,} images): what follows is about the {shared:,} images that both have."
+        )
+    if comparison.images["unknown"]:
+        lines.append(
+            f"{comparison.images['unknown']:,} more that both have are left out, because one of the two does not know their "
+            "class."
+        )
+    if comparison.relabelled:
+        lines.append(f"{comparison.relabelled:,} of them have another label in head. That label counts for both.")
+    if shared < SMALL:
+        lines.append(
+            f'**With {shared} images only large differences can show. "No evidence" does not mean that there is no difference.**'
+        )
+    return "\n".join(lines)
+
+
+def _headlines(comparison: Comparison) -> str:
+    lines = [
+        "| model | metric | base | head | difference (95 %) | McNemar's p | verdict |",
+        "|---|---|---:|---:|---:|---:|---|",
+    ]
+    lines += ["| " + " | ".join(_cells(line, comparison.titles[line.model])) + " |" for line in comparison.headlines]
+    lines += [
+        "",
+        "Each verdict is a test of its own at 5 %, so that a single one may be chance; "
+        "`--fail-on worse` is adjusted for the number of models.",
+    ]
+    return "\n".join(lines)
+
+
+def _cells(line: Headline, title: str) -> Iterator[str]:
+    difference = line.difference
+    yield title
+    yield METRICS[line.metric]
+    yield "" if math.isnan(difference.base) else f"{difference.base:.3f}"
+    yield "" if math.isnan(difference.head) else f"{difference.head:.3f}"
+    change = difference.head - difference.base
+    interval = "" if math.isnan(difference.low) else f" ({difference.low:+.3f} to {difference.high:+.3f})"
+    undefined = "" if line.verdict in (NEW, GONE) else "not defined"
+    yield undefined if math.isnan(change) else f"{change:+.3f}{interval}"
+    yield "" if line.p is None else f"{line.p:.2g}"
+    yield f"**{line.verdict}**" if line.verdict in ("better", "worse") else line.verdict or ""
+
+
+def _classes(comparison: Comparison) -> str:
+    if not comparison.classes:
+        return "No class changed by more than chance."
+    lines = ["| model | class | images | right in base | right in head | p (Holm) |", "|---|---|---:|---:|---:|---:|"]
+    lines += [
+        f"| {comparison.titles[one.model]} | {cell(one.label)} | {one.images} | {one.base:.3f} | {one.head:.3f} | {one.p:.2g} |"
+        for one in comparison.classes
+    ]
+    return "\n".join(lines)
+
+
+def _flips(comparison: Comparison) -> str:
+    if not comparison.flips:
+        return "No image changed between right and wrong."
+    counts = Counter((flip.model, flip.head == flip.actual) for flip in comparison.flips)
+    words = [
+        f"{comparison.titles[model]}: {counts[model, True]} now right, {counts[model, False]} now wrong"
+        for model in comparison.gate
+    ]
+    lines = [f"<details><summary>Images that changed between right and wrong ({'; '.join(words)})</summary>", ""]
+    lines += [
+        f"- {comparison.titles[flip.model]}, {code(flip.path)} of class {code(flip.actual)}: predicted {code(flip.base)} before, "
+        f"{code(flip.head)} now"
+        for flip in comparison.flips[:LISTED]
+    ]
+    if len(comparison.flips) > LISTED:
+        lines.append(f"- and {len(comparison.flips) - LISTED} more")
+    return "\n".join([*lines, "", "</details>"])
+
+
+def _params(comparison: Comparison) -> str:
+    if not comparison.params:
+        return "No param changed."
+    lines = ["| param | base | head |", "|---|---|---|"]
+    lines += [f"| {cell(key)} | {_or_empty(old)} | {_or_empty(new)} |" for key, (old, new) in comparison.params.items()]
+    return "\n".join(lines)
+
+
+def _or_empty(value: str | None) -> str:
+    return "" if value is None else cell(value)
+
+
+def as_json(comparison: Comparison) -> str:
+    """The comparison as JSON, with the attributes of `Comparison` as keys.
+
+    A headline's difference also has its `value`, head minus base. A changed image has only its kind and its path.
+    """
+    tree = asdict(comparison)
+    for line, entry in zip(comparison.headlines, tree["headlines"], strict=True):
+        entry["difference"] = {**line.difference._asdict(), "value": line.difference.head - line.difference.base}
+    tree["data"] = [{"kind": one.kind, "path": data_diff.current(one).path} for one in comparison.data]
+    return json.dumps(_without_nan(tree), indent=2, ensure_ascii=True) + "\n"
+
+
+def _without_nan(value: Any) -> Any:
+    """`value` with None in place of each float that is NaN or infinite, which JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,54 @@
+"""data/manifest.csv: the class and side of each file of data/raw, or why it was left out."""
+
+import csv
+import io
+from typing import NamedTuple
+
+from darkroom.data.layout import MANIFEST
+from darkroom.system import dvc, git
+from darkroom.system.errors import UserError
+
+
+class Row(NamedTuple):
+    """A file of data/raw. `reason` says why it cannot be used; it is "" for an image that was split."""
+
+    path: str
+    label: str
+    split: str
+    sha256: str
+    reason: str
+
+
+def read(revision: str | None) -> list[Row]:
+    """The manifest of a Git revision, or of the work tree for None.
+
+    Raises:
+        UserError: There is no such revision, or no manifest in it.
+    """
+    git.refuse_elsewhere()
+    if revision is None:
+        if not MANIFEST.exists():
+            raise UserError(f"there is no {MANIFEST} in the work tree: run `dvc repro split`")
+        text = MANIFEST.read_bytes().decode("utf-8", "surrogateescape")
+    else:
+        content = git.show(dvc.commit(revision), str(MANIFEST))
+        if content is None:
+            raise UserError(f"revision '{revision}' has no {MANIFEST}: it is from before the first `dvc repro`")
+        text = content.decode("utf-8", "surrogateescape")
+    try:
+        return [
+            Row(row["path"], row["label"], row["split"], row["sha256"], row.get("reason") or "")
+            for row in csv.DictReader(io.StringIO(text, newline=""))
+        ]
+    except KeyError as error:
+        raise UserError(
+            f"{MANIFEST} of {revision or 'the work tree'} is damaged (it has no column {error}): run `dvc repro split` there"
+        ) from None
+
+
+def path_in_side(row: Row) -> str:
+    """The path of an image in its side of the split: `class/.../name`.
+
+    In mode `folders` the path in data/raw starts with the side, which is cut off.
+    """
+    return row.path if row.path.startswith(f"{row.label}/") else row.path.split("/", 1)[1]
