@@ -1,8 +1,9 @@
-# Two commands do everything: `make` (set up, run, show the results) and `make test`; `make verify` proves that it rebuilds.
+# `make` sets up, runs the stages, prints the results. `make test` runs all checks. `make verify` rebuilds all results and compares.
+# docs/reference/commands.md lists the other targets.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: all setup test verify pr-report bench
+.PHONY: all setup deps test verify pr-report bench
 all: setup
 	@$(BIN)/darkroom run
 
@@ -21,25 +22,33 @@ setup: .venv/ready
 
 test: setup
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/tune.txt
-	@$(BIN)/ruff format --check src tests
-	@$(BIN)/ruff check src tests
+	@$(BIN)/ruff format --check --quiet src tests benchmarks
+	@$(BIN)/ruff check --quiet src tests benchmarks
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest --numprocesses 2
+	@found=$$($(BIN)/lint-imports --no-cache) || { echo "$$found"; exit 1; }
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-# SET="train_scratch.epochs=1 train_finetune.epochs=1" tries a small run.
+# Writes into dvc.yaml what each stage depends on. Run it after a change of imports, of the params that a stage loads, or of the
+# list of models.
+deps: setup
+	@$(BIN)/darkroom deps
+
+# SET="train_scratch.epochs=1 train_finetune.epochs=1" builds a small run twice and compares the two.
 verify: setup
 	@$(BIN)/darkroom verify $(foreach change,$(SET),--set $(change))
 
-# The comment that reviewers get. BASE: a revision; PICTURES: the beginning of a URL under which the branch's files are seen.
+# Writes report/report.md, the comment on a pull request. BASE: the revision to compare with; PICTURES: a URL, ending in /, under
+# which the files of the branch can be seen.
 pr-report: setup
 	@$(BIN)/darkroom pr-report $(BASE) $(if $(PICTURES),--pictures "$(PICTURES)")
 
-# Ratios against fastai, plain PyTorch and the bare training step. QUICK=1 takes 5 minutes after `make`, and writes nothing. The
-# peer lives in an environment of its own that sees this one's packages.
+# Compares the speed with fastai, plain PyTorch and the bare training step. QUICK=1 takes 5 minutes after `make` and writes
+# nothing. fastai is installed into a second environment, which also sees the packages of the first.
 bench: all .venv-bench/ready
 	@$(BIN)/python benchmarks/throughput.py --peers .venv-bench/bin/python $(if $(QUICK),--rounds 1)
 	@$(if $(QUICK),,$(BIN)/python benchmarks/time_to_accuracy.py --peers .venv-bench/bin/python)
 	@$(if $(QUICK),,$(BIN)/python benchmarks/stages.py)
+	@$(if $(QUICK),,$(BIN)/python benchmarks/busy.py)
 	@$(BIN)/python benchmarks/overhead.py $(if $(QUICK),--rounds 1)
 
 .venv-bench/ready: requirements/bench.txt .venv/ready
