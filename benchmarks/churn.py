@@ -2,55 +2,67 @@
 
     python benchmarks/churn.py
 
-Of the demo, five sixths are the first data set; images of the rest, drawn at random, are added. Ten draws each.
+The first data set is five sixths of the demo. Images of the rest are then added. Which images are in the first set and which are
+added is random, and is repeated ten times.
 """
 
 import random
-import statistics
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
+import common
 from darkroom.data import demo
-from darkroom.stages import split
-from darkroom.system import files, params
+from darkroom.data.assignment import Image
 from darkroom.data.images import list_images
+from darkroom.stages import split
+from darkroom.system import files
 
-DRAWS = 10
+REPEATS = 10
+SHARES = (0.01, 0.05, 0.20)  # of the first data set, that are added
 
 
 def main() -> None:
-    """Print the table, and write it to benchmarks/results/churn.md."""
-    choices = params.load("split", split.Params)
+    """Print the table, and write it to churn.md."""
+    options = common.parser(__doc__).parse_args()
+    images = demo_images()
+    header = ["images added", "mode", "former test images now in train: median (range)", "of test images"]
+    common.publish(
+        common.table(header, rows(images), text=(1,))
+        + f"\n{len(images)} images in all, n = {REPEATS} random choices of the first and the added images.\n",
+        options.results / "churn.md",
+    )
+
+
+def demo_images() -> list[Image]:
+    """The images of the demo, as the stage split sees them. Look-alikes are not looked for."""
     with tempfile.TemporaryDirectory() as temporary:
         raw = Path(temporary, "raw")
         demo.lay_out(raw)
-        images = [
-            split.Image(path, path, "", files.sha256((raw / path).read_bytes()), b"") for path in list_images(raw)
-        ]
-    lines = [
-        "| images added | mode | former test images now in train: median (range) | of test images |",
-        "|---:|---|---:|---:|",
-    ]
-    for share in (0.01, 0.05, 0.20):
+        return [Image(path, path, "", files.sha256((raw / path).read_bytes()), b"") for path in list_images(raw)]
+
+
+def rows(images: list[Image]) -> Iterator[list[str]]:
+    """A row per share of added images and mode of the split."""
+    choices = split.Params.model_validate(common.read_params()["split"])
+    for share in SHARES:
         for mode in ("hash", "shuffle"):
-            counts, tests = zip(*(leaked(images, share, mode, choices, draw) for draw in range(DRAWS)), strict=True)
-            lines.append(
-                f"| {share:.0%} | {mode} | {statistics.median(counts):.0f} ({min(counts)}-{max(counts)}) "
-                f"| {statistics.median(tests):.0f} |"
-            )
-    table = "\n".join(lines) + f"\n\n{len(images)} images in all, n = {DRAWS} draws of which images are added.\n"
-    print(table)
-    files.write_bytes("benchmarks/results/churn.md", table.encode())
+            of_mode = choices.model_copy(update={"mode": mode})
+            moved, tests = zip(*(count_moved(images, share, of_mode, seed) for seed in range(REPEATS)), strict=True)
+            yield [f"{share:.0%}", mode, common.spread(moved, ".0f"), f"{median(tests):.0f}"]
 
 
-def leaked(images: list[split.Image], share: float, mode: str, choices: split.Params, draw: int) -> tuple[int, int]:
-    """How many test images of the first data set are in train after it grew by `share`; and how many there were."""
-    shuffled = random.Random(draw).sample(images, len(images))
+def count_moved(images: list[Image], share: float, choices: split.Params, seed: int) -> tuple[int, int]:
+    """How many test images of the first data set are in train after it grew by `share`, and how many test images it had.
+
+    `seed` decides which images are in the first data set, and which are added.
+    """
+    shuffled = random.Random(seed).sample(images, len(images))
     first = shuffled[: len(images) * 5 // 6]
     grown = shuffled[: round(len(first) * (1 + share))]
-    own = choices.model_copy(update={"mode": mode})
-    before = {one.path: side for one, side in zip(first, split.assign(first, own), strict=True)}
-    after = {one.path: side for one, side in zip(grown, split.assign(grown, own), strict=True)}
+    before = {image.path: side for image, side in zip(first, split.assign(first, choices), strict=True)}
+    after = {image.path: side for image, side in zip(grown, split.assign(grown, choices), strict=True)}
     tests = [path for path, side in before.items() if side == "test"]
     return sum(after[path] == "train" for path in tests), len(tests)
 

@@ -1,4 +1,4 @@
-"""Three data sets that need no download: the demo, scikit-learn's digits, and glyphs of the typefaces that matplotlib brings."""
+"""Three data sets that need no download: the demo, scikit-learn's digits, and characters in the fonts that matplotlib brings."""
 
 from pathlib import Path
 
@@ -15,21 +15,21 @@ CHARACTERS = [chr(code) for code in range(33, 127)] + [chr(code) for code in ran
 
 
 def lay_out(name: str, folder: Path) -> None:
-    """Write the images of `name` as a folder a class."""
+    """Write the images of `name` (demo, digits or typefaces) to `folder`, a folder per class."""
     {"demo": demo.lay_out, "digits": _digits, "typefaces": _typefaces}[name](folder)
 
 
 def _digits(folder: Path) -> None:
-    """1,797 scanned digits of 8 x 8 pixels, as 32 px squares."""
+    """1,797 scanned digits of 8 x 8 pixels, enlarged to 32 x 32."""
     digits = load_digits()
     for index, (picture, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-        own = folder / f"digit-{label}"
-        own.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((picture * 255 / 16).astype(np.uint8)).resize((32, 32)).save(own / f"{index:04d}.png")
+        of_class = folder / f"digit-{label}"
+        of_class.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((picture * 255 / 16).astype(np.uint8)).resize((32, 32)).save(of_class / f"{index:04d}.png")
 
 
 def _typefaces(folder: Path) -> None:
-    """Which of four typefaces is a character drawn in? 158 characters in four sizes of each, a little displaced, 64 px."""
+    """158 characters in four typefaces, which are the classes, and four sizes: 64 x 64 pixels, each a little off the centre."""
     random = np.random.default_rng(0)
     for label, family in FACES.items():
         (folder / label).mkdir(parents=True, exist_ok=True)
@@ -38,6 +38,6 @@ def _typefaces(folder: Path) -> None:
             font = ImageFont.truetype(path, size)
             for character in CHARACTERS:
                 picture = Image.new("L", (64, 64), 255)
-                place = tuple(32 + random.integers(-6, 7, 2))
-                ImageDraw.Draw(picture).text(place, character, 0, font, anchor="mm")
+                x, y = 32 + random.integers(-6, 7, 2)
+                ImageDraw.Draw(picture).text((x, y), character, 0, font, anchor="mm")
                 picture.save(folder / label / f"{ord(character):03d}-{size}.png")

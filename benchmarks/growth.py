@@ -1,53 +1,55 @@
 """Time and memory of split and stats as the data set grows: images a second and peak memory at each size.
 
-    python benchmarks/growth.py [SIZE ...]
+    python benchmarks/growth.py [1000 10000 100000]
 
-Small images of random blots, as PNG; a process a stage, measured by the kernel's own accounting.
+The images are small PNG files of random blots. Each stage runs in a new process, whose time and memory the kernel counts.
 """
 
-import math
-import os
-import platform
-import shutil
-import subprocess
-import sys
 import tempfile
-import time
+from math import log
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from darkroom.system import files
-from darkroom.data.images import in_threads
+import common
+from common import Cost
+from darkroom.system.parallel import in_threads
 
-ROOT = Path(__file__).resolve().parent.parent
 SIDE = 48  # pixels
+STAGES = ("split", "stats")
 
 
-def main(sizes: list[int]) -> None:
-    """Print the table, and write it to benchmarks/results/growth.md."""
-    lines = ["| images | stage | images a second | peak memory (MiB) | cores busy |", "|---:|---|---:|---:|---:|"]
-    seconds: dict[str, list[float]] = {"split": [], "stats": []}
-    for size in sizes:
-        with tempfile.TemporaryDirectory() as temporary:
-            project = Path(temporary)
-            write_images(project / "data/raw", size)
-            shutil.copyfile(ROOT / "params.yaml", project / "params.yaml")
-            shutil.copytree(ROOT / "requirements", project / "requirements")
-            for stage in seconds:
-                wall, cpu, peak = measure(stage, project)
-                seconds[stage].append(wall)
-                lines.append(f"| {size:,} | {stage} | {size / wall:,.0f} | {peak:,.0f} | {cpu / wall:.1f} |")
-    for stage, own in seconds.items():
-        if len(own) > 1:
-            exponent = math.log(own[-1] / own[-2]) / math.log(sizes[-1] / sizes[-2])
-            lines.append(f"\n{stage}: time grows with the number of images to the power of {exponent:.2f} at the end.")
-    table = (
-        "\n".join(lines) + f"\n\n{SIDE} px PNG, n = 1, {os.cpu_count()} cores, Python {platform.python_version()}.\n"
-    )
-    print(table)
-    files.write_bytes(ROOT / "benchmarks/results/growth.md", table.encode())
+def main() -> None:
+    """Print the table, and write it to growth.md."""
+    parser = common.parser(__doc__)
+    parser.add_argument("sizes", nargs="*", type=int, metavar="SIZE", help="how many images")
+    options = parser.parse_args()
+    sizes = options.sizes or [1_000, 10_000, 100_000]
+    costs = {size: measure(size) for size in sizes}
+    header = ["images", "stage", "images a second", "peak memory (MiB)", "cores busy"]
+    rows = [
+        [
+            f"{size:,}",
+            stage,
+            f"{size / cost.seconds:,.0f}",
+            f"{cost.peak:,.0f}",
+            f"{cost.cpu_seconds / cost.seconds:.1f}",
+        ]
+        for size, by_stage in costs.items()
+        for stage, cost in by_stage.items()
+    ]
+    text = common.table(header, rows, text=(1,)) + "".join(f"\n{line}\n" for line in exponents(costs))
+    text += f"\n{SIDE} px PNG, n = 1; peak memory is that of the largest process. {common.here()}.\n"
+    common.publish(text, options.results / "growth.md")
+
+
+def measure(size: int) -> dict[str, Cost]:
+    """What each stage takes for `size` images."""
+    with tempfile.TemporaryDirectory() as temporary:
+        project = common.make_project(Path(temporary))
+        write_images(project / "data/raw", size)
+        return {stage: common.run_stage(stage, project) for stage in STAGES}
 
 
 def write_images(raw: Path, size: int) -> None:
@@ -64,15 +66,17 @@ def write_images(raw: Path, size: int) -> None:
         pass
 
 
-def measure(stage: str, project: Path) -> tuple[float, float, float]:
-    """Wall seconds, CPU seconds and peak memory in MiB of one run of a stage."""
-    started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, ROOT / "src/darkroom", stage], cwd=project)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{stage} failed")
-    return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+def exponents(costs: dict[int, dict[str, Cost]]) -> list[str]:
+    """A sentence per stage: how its time grows between the last two sizes. None if there is one size alone."""
+    if len(costs) < 2:
+        return []
+    (fewer, before), (more, after) = list(costs.items())[-2:]
+    return [
+        f"{stage}: from {fewer:,} to {more:,} images, time grows with the number of images to the power of "
+        f"{log(after[stage].seconds / before[stage].seconds) / log(more / fewer):.2f}."
+        for stage in STAGES
+    ]
 
 
 if __name__ == "__main__":
-    main([int(word) for word in sys.argv[1:]] or [1_000, 10_000, 100_000])
+    main()

@@ -2,14 +2,14 @@
 
     python benchmarks/soak.py [--kills 50] [--seed 0] [STAGE ...]
 
-A slice of the demo, small params, one thread. Each stage is started anew until it has been killed so many times (SIGKILL,
-SIGTERM or SIGINT, at a moment drawn evenly from the time that it takes); `dvc repro`, which takes all of their time, a fifth as
-often, and alone: the stage that it was running is left to the kernel. After each kill, every out that is there must be whole;
-whenever a run comes to its end, every out must be the undisturbed run's.
+The project has a slice of the demo and small params; its stages use one thread. Each stage is started again and again until it
+has been killed so many times. The signal is SIGKILL, SIGTERM or SIGINT; the moment is uniform over the time that the stage takes.
+`dvc repro` takes as long as all stages together and is killed a fifth as often. It alone gets the signal: the kernel must end
+the stage that it was running. After each kill, every out that exists must be complete. Whenever a run ends by itself, every
+out must have the bytes of a run that was never killed.
 """
 
 import argparse
-import os
 import random
 import re
 import shutil
@@ -18,34 +18,42 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
-import yaml
-
-from darkroom import runner
+import common
 from darkroom.data import demo
-from darkroom.system import environment, files
+from darkroom.system import files, machine
+from darkroom.system.parallel import cores
 
-ROOT = Path(__file__).resolve().parent.parent
-EACH = 40  # images a class
+PER_CLASS = 40  # images
 SMALL = {
     "run": {"threads": 1},
     "images": {"resolution": 32},
-    "train_scratch": {"epochs": 6, "batch_size": 16, "width": 4, "blocks": 3, "average": 0.9},
-    "train_finetune": {"epochs": 3, "batch_size": 16},
     "evaluate": {"resamples": 100},
     "tsne": {"perplexity": 5},
 }
+# Of each training, the keys that it has; then what is special to one.
+SMALL_TRAINING = {"epochs": 3, "batch_size": 16, "width": 4, "blocks": 3}
+SPECIAL = {"train_scratch": {"epochs": 6, "ema": 0.9}}  # one training with a running average, one without
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 WHOLE = "dvc repro"
 
 
 @dataclass
 class Count:
-    """What became of one target. An epoch is redone when it is finished twice in one run; the one that a kill hits is not."""
+    """What happened to one target.
+
+    Attributes:
+        kills: Attempts that a signal ended.
+        runs: Times that the target came to its end.
+        epochs: Epochs that were finished, in all attempts.
+        redone: Those of them that an earlier attempt had finished already, since the target last came to its end.
+        differences: Attempts after which an out was not what it should be.
+    """
 
     kills: int = 0
     runs: int = 0
@@ -55,63 +63,64 @@ class Count:
 
 
 def main() -> None:
-    """Print the table, and write it to benchmarks/results/soak.md when everything was soaked."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    """Print the table, and write it to soak.md if nothing was left out."""
+    parser = common.parser(__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("targets", nargs="*", metavar="STAGE", help=f"a stage or '{WHOLE}'; all when none is named")
+    parser.add_argument("targets", nargs="*", metavar="STAGE", help=f"a stage or '{WHOLE}'; all if none is named")
     options = parser.parse_args()
-    targets = options.targets or [WHOLE, *runner.STAGES]
+    targets = options.targets or [WHOLE, *common.stages()]
     with tempfile.TemporaryDirectory(prefix="soak ") as temporary:
-        reference = make_project(Path(temporary) / "reference")
-        call("dvc", "repro", "--quiet", *([] if WHOLE in targets else targets), cwd=reference)
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # a target each; a stage takes one core
+        reference = make_reference(Path(temporary) / "reference", [] if WHOLE in targets else targets)
+        with ThreadPoolExecutor(cores()) as pool:  # each target uses one core
             counts = dict(zip(targets, pool.map(lambda target: soak(target, reference, options), targets), strict=True))
-    text = table(counts, options.kills)
-    print(text)
-    if not options.targets:
-        files.write_bytes(ROOT / "benchmarks/results/soak.md", text.encode())
+    common.publish(
+        table(counts) + f"\n`python benchmarks/soak.py --kills {options.kills}`; {machine.cpu()}, {cores()} cores.\n",
+        None if options.targets else options.results / "soak.md",
+    )
     sys.exit(any(count.differences for count in counts.values()))
 
 
-def make_project(root: Path) -> Path:
-    """The project with small params and a slice of the demo, as a Git + DVC repository."""
-    for name in ("dvc.yaml", "params.yaml", "data/groups.csv", ".gitignore", ".dvc/config"):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, root / name)
-    for name in ("src/darkroom", "requirements", "weights", ".dvc/plots"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    params = yaml.safe_load((root / "params.yaml").read_text())
-    for section, keys in SMALL.items():
-        params[section].update(keys)
-    (root / "params.yaml").write_text(yaml.safe_dump(params))
-    demo.lay_out(root / "data/raw")
-    for kind in (root / "data/raw").iterdir():
-        for path in sorted(kind.iterdir())[EACH:]:
+def make_reference(project: Path, targets: list[str]) -> Path:
+    """A small project in which `targets` (all stages if there are none) and what they depend on are built undisturbed."""
+    common.make_project(project, SMALL)
+    common.change_params(project, small_trainings(common.read_params(project)))
+    demo.lay_out(project / "data/raw")
+    for of_class in (project / "data/raw").iterdir():
+        for path in sorted(of_class.iterdir())[PER_CLASS:]:
             path.unlink()
-    call("git", "init", "--quiet", cwd=root)
-    call("dvc", "add", "--quiet", "data/raw", cwd=root)
-    return root
+    common.make_repository(project)
+    common.run_dvc("repro", "--quiet", *targets, cwd=project)
+    return project
+
+
+def small_trainings(tree: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The changes of params.yaml that make each training short."""
+    return {
+        section: {key: value for key, value in SMALL_TRAINING.items() if key in tree[section]}
+        | SPECIAL.get(section, {})
+        for section in common.trainings(tree)
+    }
 
 
 def soak(target: str, reference: Path, options: argparse.Namespace) -> Count:
-    """Kill `target` so many times, in a copy of `reference`."""
-    draw = random.Random(f"{options.seed} {target}")
+    """Kill `target` so many times, in a copy of `reference`, and count what happens."""
+    generator = random.Random(f"{options.seed} {target}")
     project = reference.with_name(target)
     shutil.copytree(reference, project, symlinks=True)
-    names = list(runner.STAGES) if target == WHOLE else [target]
+    names = list(common.stages()) if target == WHOLE else [target]
     outs = [out for name in names for out in outs_of(name)]
-    right = contents(reference, outs)
+    expected = contents(reference, outs)
     clear(project, outs, target)
     started = time.monotonic()
     attempt(target, project, None, 0)
-    takes = time.monotonic() - started
+    duration = time.monotonic() - started
 
     count, finished = Count(), set[str]()
     clear(project, outs, target)
     kills = max(1, options.kills // 5) if target == WHOLE else options.kills
     while count.kills < kills:
-        code, printed = attempt(target, project, draw.choice(SIGNALS), draw.uniform(0, takes))
+        code, printed = attempt(target, project, generator.choice(SIGNALS), generator.uniform(0, duration))
         epochs = re.findall(r"^epoch +\d+/\d+ ", printed, re.M)
         count.epochs += len(epochs)
         count.redone += sum(epoch in finished for epoch in epochs)
@@ -119,52 +128,54 @@ def soak(target: str, reference: Path, options: argparse.Namespace) -> Count:
         found = contents(project, outs)
         if code == 0:
             count.runs += 1
-            count.differences += found != right
+            count.differences += found != expected
             clear(project, outs, target)
             finished = set()
         else:
             count.kills += 1
-            count.differences += any(right[path] != digest for path, digest in found.items())
+            count.differences += any(expected[path] != digest for path, digest in found.items())
             if target != WHOLE:
                 remove(project, outs)  # as DVC does before it starts a stage
     code, _ = attempt(target, project, None, 0)
     count.runs += 1
-    count.differences += code != 0 or contents(project, outs) != right
+    count.differences += code != 0 or contents(project, outs) != expected
     print(f"{target}: {count}", flush=True)
     return count
 
 
 def attempt(target: str, project: Path, how: signal.Signals | None, after: float) -> tuple[int, str]:
-    """Start `target`, kill it after so many seconds if it still runs, and return its exit code and what it printed."""
-    command = [sys.executable, "-m", "dvc", "repro"] if target == WHOLE else [sys.executable, "src/darkroom", target]
-    with tempfile.TemporaryFile("w+") as printed:
-        process = subprocess.Popen(command, cwd=project, env=surroundings(), stdout=printed, stderr=subprocess.STDOUT)
+    """Start `target` and, if `how` is given, send it this signal after `after` seconds. Its exit code and what it printed."""
+    words = ("dvc", "repro") if target == WHOLE else ("python", "src/darkroom", target)
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
+        process = subprocess.Popen(
+            common.command(*words), cwd=project, env=common.variables(), stdout=printed, stderr=subprocess.STDOUT
+        )
         try:
             process.wait(after if how else None)
         except subprocess.TimeoutExpired:
             process.send_signal(how or signal.SIGKILL)
             process.wait()
         if target == WHOLE:
-            time.sleep(0.5)  # for the kernel to end the stage, as a person takes longer to start again
+            time.sleep(0.5)  # until the kernel has ended the stage: a person would take longer to start again
         printed.seek(0)
         return process.returncode, printed.read()
 
 
 def outs_of(name: str) -> list[str]:
-    """What dvc.yaml says that the stage `name` writes."""
-    declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][name]
-    entries = [*declared.get("outs", []), *declared.get("metrics", []), *declared.get("plots", [])]
+    """The files and folders that the stage `name` writes, as dvc.yaml lists them."""
+    stage = common.stages()[name]
+    entries = [entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])]
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
 
 
 def contents(project: Path, outs: list[str]) -> Mapping[str, str]:
-    """Each out that is there -> a digest of it; of a folder, of all its files."""
+    """Each out that exists -> its SHA-256; that of a folder is about the names and contents of all its files."""
     found = {}
     for out in outs:
         if (path := project / out).exists():
             inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-            own = [f"{one.relative_to(project)} {files.sha256(one.read_bytes())}" for one in inside if one.is_file()]
-            found[out] = files.sha256("\n".join(own).encode())
+            lines = [f"{one.relative_to(project)} {files.sha256(one.read_bytes())}" for one in inside if one.is_file()]
+            found[out] = files.sha256("\n".join(lines).encode())
     return found
 
 
@@ -178,37 +189,18 @@ def remove(project: Path, outs: list[str]) -> None:
 
 
 def clear(project: Path, outs: list[str], target: str) -> None:
-    """Begin again: no outs, no state, nothing that DVC remembers."""
+    """Delete the outs, the state of trainings and what DVC remembers, so that the next run starts from the beginning."""
     remove(project, outs)
     shutil.rmtree(project / ".darkroom", ignore_errors=True)
-    (project / "dvc.lock").unlink(missing_ok=True)  # a training that DVC knows the result of would be begun anew
+    (project / "dvc.lock").unlink(missing_ok=True)  # a training whose result DVC knows would not go on after a kill
     if target == WHOLE:
         shutil.rmtree(project / ".dvc/cache/runs", ignore_errors=True)
 
 
-def table(counts: Mapping[str, Count], kills: int) -> str:
-    """Markdown."""
-
-    def rows() -> Iterator[str]:
-        yield "| killed | kills | runs to the end | epochs finished | epochs redone | differences |"
-        yield "|---|---:|---:|---:|---:|---:|"
-        for target, count in counts.items():
-            yield f"| {target} | {count.kills} | {count.runs} | {count.epochs} | {count.redone} | {count.differences} |"
-        yield f"\n`python benchmarks/soak.py --kills {kills}`; {environment.cpu()}, {os.cpu_count()} cores."
-
-    return "\n".join(rows()) + "\n"
-
-
-def surroundings() -> dict[str, str]:
-    """`python` is this one, and what it prints is not held back."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
-
-
-def call(program: str, *arguments: str, cwd: Path) -> None:
-    """Run a program that must do well."""
-    command = [sys.executable, "-m", "dvc"] if program == "dvc" else [program]
-    subprocess.run([*command, *arguments], cwd=cwd, env=surroundings(), check=True)
+def table(counts: Mapping[str, Count]) -> str:
+    """Markdown, a row per target."""
+    header = ["killed", "kills", "runs to the end", "epochs finished", "epochs redone", "differences"]
+    return common.table(header, ([target, *map(str, astuple(count))] for target, count in counts.items()))
 
 
 if __name__ == "__main__":

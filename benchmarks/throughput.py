@@ -1,29 +1,22 @@
-"""Training images a second: Darkroom against its ceiling, fastai, plain PyTorch, its own native mode, and itself from a file.
+"""Training images a second: Darkroom against its ceiling, fastai, plain PyTorch, its native mode, and itself from a file.
 
     python benchmarks/throughput.py [--rounds 5] [--peers .venv-bench/bin/python]
 
-On the demo at 128 px in batches of 32, with random flips, AdamW, two threads. Each contender runs in a process of its own;
-all of them in turn make a round, so that what else the machine does hits each alike. Ratios are taken within a round. A single
-round is a look: nothing is written.
+On the demo at 128 px in batches of 32, with random flips, AdamW and two threads. Each contender runs in a new process. A round
+is one run of each, so that whatever else the machine does slows all of them alike. Ratios are of two runs of the same round. A
+single round is a trial: nothing is written.
 """
 
-import argparse
-import os
-import platform
-import statistics
-import subprocess
 import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 
+import common
 from darkroom.data import demo
-from darkroom.system import environment, files
 
-ROOT = Path(__file__).resolve().parent.parent
-CONTENDERS = ROOT / "benchmarks/contenders"
 # name -> (script, network, mode, MiB of pixels held in memory)
 RUNS = {
     "ours, lite0": ("ours.py", "lite0", "portable", "1000"),
@@ -31,8 +24,8 @@ RUNS = {
     "ours native, lite0": ("ours.py", "lite0", "native", "1000"),
     "ceiling native, lite0": ("ceiling.py", "lite0", "native"),
     "ours from a file, lite0": ("ours.py", "lite0", "portable", "0"),
-    "plain PyTorch, lite0": ("plain.py", "lite0", ""),
-    "fastai, lite0": ("fast_ai.py", "lite0", ""),
+    "plain PyTorch, lite0": ("plain.py", "lite0"),
+    "fastai, lite0": ("fast_ai.py", "lite0"),
     "ours, small": ("ours.py", "small", "portable", "1000"),
     "ceiling, small": ("ceiling.py", "small", "portable"),
     "ours native, small": ("ours.py", "small", "native", "1000"),
@@ -57,63 +50,46 @@ RATIOS = [
 
 
 def main() -> None:
-    """Print the table, and write it to benchmarks/results/throughput.md."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    """Print the table, and write it to throughput.md."""
+    parser = common.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peers", type=Path, help="the Python of an environment that has fastai; left out without")
+    parser.add_argument(
+        "--peers", type=Path, help="the Python of an environment with fastai; without it, fastai is left out"
+    )
     options = parser.parse_args()
     names = [name for name in RUNS if options.peers or not name.startswith("fastai")]
     rates: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as temporary:
-        demo.lay_out(Path(temporary) / "raw")
+        images = Path(temporary) / "raw"
+        demo.lay_out(images)
         for _ in range(options.rounds):
             for name in names:
-                rates[name].append(rate(name, Path(temporary) / "raw", options.peers))
+                rates[name].append(measure(name, images, options.peers))
                 print(f"{name}: {rates[name][-1]:.1f} images a second", flush=True)
-    text = "\n".join(table(rates, options.rounds, options.peers)) + "\n"
-    print(text)
-    if options.rounds > 1:
-        files.write_bytes(ROOT / "benchmarks/results/throughput.md", text.encode())
-
-
-def rate(name: str, folder: Path, peers: Path | None) -> float:
-    """Images a second of one run."""
-    script, *words = RUNS[name]
-    python = str(peers) if name.startswith("fastai") and peers else sys.executable
-    own = {key: value for key, value in os.environ.items() if key not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    command = [python, "-W", "ignore", str(CONTENDERS / script), str(folder), *words]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**own, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False
+    text = common.table(["what", "ours", "the other", "ratio: median (range)"], rows(rates))
+    versions = common.here("torch", "torchvision", "timm")
+    versions += f", fastai {common.version_in(options.peers, 'fastai')}" if options.peers else ""
+    text += (
+        f"\nTraining images a second, medians of n = {options.rounds} rounds of 640 images; 128 px, batches of 32, flips, AdamW, "
+        "2 threads. Ours decodes once, before the clock starts; the peers decode in each epoch, as they always do. The file was "
+        f"in the system's cache. {versions}. `python benchmarks/throughput.py --rounds {options.rounds} --peers PYTHON`\n"
     )
-    if done.returncode:
-        sys.exit(f"{name} failed:\n{done.stderr}")
-    return float(done.stdout.split()[-1])
+    common.publish(text, options.results / "throughput.md" if options.rounds > 1 else None)
 
 
-def table(rates: Mapping[str, Sequence[float]], rounds: int, peers: Path | None) -> Iterator[str]:
-    """Markdown: the ratios first, then the rates."""
-    yield "| what | ours | the other | ratio: median (range) |"
-    yield "|---|---:|---:|---:|"
+def measure(name: str, images: Path, peers: Path | None) -> float:
+    """Images a second of one run. It is the last word that a contender prints."""
+    script, *arguments = RUNS[name]
+    python = peers if peers and name.startswith("fastai") else sys.executable
+    return float(common.run_contender(script, images, *arguments, python=python).split()[-1])
+
+
+def rows(rates: Mapping[str, Sequence[float]]) -> Iterator[list[str]]:
+    """A row per ratio whose two contenders were run."""
     for what, ours, other in RATIOS:
         if other in rates:
-            ratios = [a / b for a, b in zip(rates[ours], rates[other], strict=True)]
-            medians = (statistics.median(rates[name]) for name in (ours, other))
-            spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
-            yield f"| {what} | {' | '.join(f'{rate:.0f}' for rate in medians)} | {spread} |"
-    versions = [f"{name} {version(name)}" for name in ("torch", "torchvision", "timm")]
-    versions += [f"fastai {fastai_version(peers)}"] if peers else []
-    yield (
-        f"\nTraining images a second, medians of n = {rounds} rounds of 640 images; 128 px, batches of 32, flips, AdamW, 2 "
-        "threads. Ours decodes once, before the clock starts; the peers decode in each epoch, as they always do. The file lay in "
-        f"the system's cache. {environment.cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"{', '.join(versions)}. `python benchmarks/throughput.py --rounds {rounds} --peers PYTHON`"
-    )
-
-
-def fastai_version(peers: Path) -> str:
-    """Of the environment whose Python `peers` is."""
-    command = [str(peers), "-c", "from importlib.metadata import version; print(version('fastai'))"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+            ratios = (mine / theirs for mine, theirs in zip(rates[ours], rates[other], strict=True))
+            yield [what, f"{median(rates[ours]):.0f}", f"{median(rates[other]):.0f}", common.spread(ratios)]
 
 
 if __name__ == "__main__":

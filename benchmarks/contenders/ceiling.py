@@ -2,7 +2,7 @@
 
     python ceiling.py FOLDER MODEL MODE
 
-In the surroundings of `ours`: threads, the kernels of MODE, freed memory kept. Prints images a second.
+Threads, kernels (MODE: portable or native) and memory are set as for `ours`. FOLDER is not used. Prints images a second.
 """
 
 import sys
@@ -11,29 +11,33 @@ import time
 from darkroom.system import determinism
 from darkroom.system.params import Run
 
-_, MODEL, MODE = sys.argv[1:]
-determinism.prepare(Run(seed=1, threads=2, mode=MODE, device="cpu", precision="float32"))  # type: ignore[arg-type]
+_, _, MODEL, MODE = sys.argv
+determinism.prepare(
+    Run.model_validate({"seed": 1, "threads": 2, "mode": MODE, "device": "cpu", "precision": "float32"})
+)
 
 import torch  # noqa: E402
-from common import BATCH, IMAGES, RESOLUTION, WARM_UP, network  # noqa: E402
 
-model = network(MODEL, 4).to(memory_format=torch.channels_last).train()
+from conditions import BATCH, RESOLUTION, STEPS, WARM_UP, network  # noqa: E402
+
+CLASSES = 4
+
+model = network(MODEL, CLASSES).to(memory_format=torch.channels_last).train()
 images = torch.randn(BATCH, 3, RESOLUTION, RESOLUTION).contiguous(memory_format=torch.channels_last)
-labels = torch.arange(BATCH) % 4
+labels = torch.arange(BATCH) % CLASSES
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
 
-def step() -> None:
-    """One step."""
-    loss = torch.nn.functional.cross_entropy(model(images), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
+def train(steps: int) -> None:
+    """Take so many steps."""
+    for _ in range(steps):
+        loss = torch.nn.functional.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
 
-for _ in range(WARM_UP):
-    step()
+train(WARM_UP)
 started = time.perf_counter()
-for _ in range(IMAGES // BATCH):
-    step()
-print(IMAGES / (time.perf_counter() - started))
+train(STEPS)
+print(STEPS * BATCH / (time.perf_counter() - started))

@@ -1,4 +1,4 @@
-"""fastai as its book has it: ImageDataLoaders, item and batch transforms, Learner.
+"""fastai as in its book: ImageDataLoaders, item and batch transforms, Learner.
 
     python fast_ai.py FOLDER MODEL
 
@@ -9,7 +9,6 @@ import sys
 import time
 
 import torch
-from common import BATCH, IMAGES, RESOLUTION, WARM_UP, either_flip, network
 from fastai.vision.all import (
     Callback,
     CancelFitException,
@@ -22,19 +21,21 @@ from fastai.vision.all import (
     ResizeMethod,
 )
 
-FOLDER, MODEL = sys.argv[1:3]
+from conditions import BATCH, RESOLUTION, STEPS, WARM_UP, either_flip, network
+
+FOLDER, MODEL = sys.argv[1:]
 torch.set_num_threads(2)
 
 
 class Clock(Callback):  # type: ignore[misc]
-    """Time the batches after the first few, and stop."""
+    """Times the batches after the warm-up, then stops the training."""
 
     def after_batch(self) -> None:
-        """Count."""
+        """Start or stop the clock."""
         if self.iter + 1 == WARM_UP:
             self.started = time.perf_counter()
-        elif self.iter + 1 == WARM_UP + IMAGES // BATCH:
-            print(IMAGES / (time.perf_counter() - self.started))
+        elif self.iter + 1 == WARM_UP + STEPS:
+            print(STEPS * BATCH / (time.perf_counter() - self.started))
             raise CancelFitException
 
 

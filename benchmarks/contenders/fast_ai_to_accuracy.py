@@ -1,9 +1,10 @@
-"""fastai's `fine_tune` with our backbone and weights, looked at after each epoch.
+"""fastai's `fine_tune` with our backbone and weights, with a look at the test images after each epoch.
 
     python fast_ai_to_accuracy.py SEED EPOCHS LR SPREAD RESOLUTION FLIPS [SIDE]
 
-In a project folder whose split is built. Prints what ours_to_accuracy.py prints, but for val. Where FLIPS is 1, it is trained and
-looked at in the same four views as ours. SIDE is what is looked at: test, or val to choose EPOCHS, LR and SPREAD (lr_mult) by.
+In a project whose split is built. Prints what ours_to_accuracy.py prints, without val. If FLIPS is 1, it is trained with the
+mirror images that ours is trained with, and predictions are averaged over them. SIDE is the side of the split to look at: test,
+or val to choose EPOCHS, LR and SPREAD (fastai's lr_mult) by.
 """
 
 import sys
@@ -15,7 +16,6 @@ import json  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import torch  # noqa: E402
-from common import BATCH, either_flip, merged_accuracy  # noqa: E402
 from fastai.vision.all import (  # noqa: E402
     Callback,
     CrossEntropyLossFlat,
@@ -31,37 +31,30 @@ from fastai.vision.all import (  # noqa: E402
     set_seed,
 )
 
+from conditions import BATCH, either_flip, merged_accuracy, pretrained_backbone  # noqa: E402
+
 SEED, EPOCHS, LR, SPREAD = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
 RESOLUTION, FLIPS, SIDE = int(sys.argv[5]), sys.argv[6] == "1", (*sys.argv[7:], "test")[0]
 set_seed(SEED)
-MIRRORS: list[list[int]] = [[], [2], [3], [2, 3]] if FLIPS else [[]]
-
-
-def backbone() -> tuple[torch.nn.Module, int]:
-    """Ours up to its last maps."""
-    from darkroom.networks import models, weights
-
-    net, features = models.without_head(weights.load_pretrained("tf_efficientnet_lite0", "default").model)
-    net.global_pool = torch.nn.Identity()
-    return net, features
+MIRRORS: list[list[int]] = [[], [2], [3], [2, 3]] if FLIPS else [[]]  # axes to flip
 
 
 class Clock(Callback):  # type: ignore[misc]
-    """After each epoch, outside the clock, how well SIDE goes."""
+    """After each epoch, with the clock stopped, prints the accuracy on SIDE."""
 
-    looking = 0.0
+    looking = 0.0  # seconds
 
     def after_epoch(self) -> None:
         """Look."""
         began = time.time()
         model = self.learn.model.eval()
-        chances, labels = [], []
+        probabilities, labels = [], []
         with torch.inference_mode():
-            for images, own in test:
-                shown = [model(images.flip(axes) if axes else images).softmax(1) for axes in MIRRORS]
-                chances.append(torch.stack([torch.as_tensor(one) for one in shown]).mean(0))
-                labels.append(torch.as_tensor(own))
-        accuracy = merged_accuracy(torch.cat(chances).numpy(), torch.cat(labels).numpy(), list(self.dls.vocab))
+            for images, of_batch in looked_at:
+                views = [model(images.flip(axes) if axes else images).softmax(1) for axes in MIRRORS]
+                probabilities.append(torch.stack([torch.as_tensor(view) for view in views]).mean(0))
+                labels.append(torch.as_tensor(of_batch))
+        accuracy = merged_accuracy(torch.cat(probabilities).numpy(), torch.cat(labels).numpy(), list(self.dls.vocab))
         print(json.dumps({"seconds": began - STARTED - self.looking, "accuracy": accuracy}), flush=True)
         Clock.looking += time.time() - began
 
@@ -75,8 +68,9 @@ loaders = ImageDataLoaders.from_folder(
     item_tfms=Resize(RESOLUTION, method=ResizeMethod.Squish),
     batch_tfms=[*([Dihedral(draw=either_flip)] if FLIPS else []), Normalize.from_stats([0.5] * 3, [0.5] * 3)],
 )
-test = loaders.test_dl(get_image_files(Path("data/split", SIDE)), with_labels=True, num_workers=0)
-body, width = backbone()
+looked_at = loaders.test_dl(get_image_files(Path("data/split", SIDE)), with_labels=True, num_workers=0)
+body, width = pretrained_backbone()
+body.global_pool = torch.nn.Identity()  # fastai's head pools
 network = torch.nn.Sequential(body, create_head(width, len(loaders.vocab)))
 learner = Learner(
     loaders, network, loss_func=CrossEntropyLossFlat(), splitter=lambda model: [params(part) for part in model], wd=0.05

@@ -1,53 +1,87 @@
-"""One epoch of Darkroom's loop; AdamW trains both networks, as in the other contenders.
+"""An epoch of Darkroom's training loop. AdamW trains both networks, as in the other contenders.
 
-    python ours.py FOLDER MODEL MODE MEMORY
+    python ours.py FOLDER MODEL MODE MEMORY [--steps 20] [--epochs 1]
 
-The running average of the weights is part of it, where the stage has one. MEMORY is images.memory in MiB. Prints images a
-second.
+If the stage keeps a running average of the weights, so does this. MODE is portable or native, MEMORY is images.memory in MiB.
+Prints "ready" after the warm-up, a digest of the losses of all later steps, and images a second.
 """
 
-import sys
+import argparse
 import time
-from pathlib import Path
+from dataclasses import replace
 
-from darkroom.system import determinism
+from darkroom.system import determinism, params
 from darkroom.system.params import Run
 
-FOLDER, MODEL, MODE, MEMORY = sys.argv[1:]
-RUN = Run(seed=1, threads=2, mode=MODE, device="cpu", precision="float32")  # type: ignore[arg-type]
+parser = argparse.ArgumentParser()
+parser.add_argument("folder")
+parser.add_argument("model", choices=["lite0", "small"])
+parser.add_argument("mode")
+parser.add_argument("memory", type=int)
+parser.add_argument("--steps", type=int, help="per epoch")
+parser.add_argument("--epochs", type=int, default=1)
+OPTIONS = parser.parse_args()
+RUN = Run.model_validate({"seed": 1, "threads": 2, "mode": OPTIONS.mode, "device": "cpu", "precision": "float32"})
 determinism.prepare(RUN)
 
 import torch  # noqa: E402
-from common import BATCH, IMAGES, RESOLUTION, WARM_UP, network  # noqa: E402
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn  # noqa: E402
+from torch import Tensor  # noqa: E402
 
-from darkroom.system import params  # noqa: E402
-from darkroom.training import loop  # noqa: E402
-from darkroom.networks.checkpoint import About  # noqa: E402
+from conditions import BATCH, RESOLUTION, STEPS, WARM_UP, network  # noqa: E402
 from darkroom.data.images import Folder, list_images, load_folder  # noqa: E402
-
-every = list_images(FOLDER)
-train = load_folder(FOLDER, RESOLUTION, int(MEMORY), paths=every[:: max(1, len(every) // IMAGES)][:IMAGES])
-model = network(MODEL, len(train.classes)).to(memory_format=torch.channels_last)
-section = params.read(Path("params.yaml"))["train_finetune" if MODEL == "lite0" else "train_scratch"]
-own = {key: section[key] for key in loop.Recipe.model_fields} | {"batch_size": BATCH}
-recipe = loop.Recipe.model_validate(own)
-about = About(MODEL, {}, train.classes, RESOLUTION, [], [0.5] * 3, [0.5] * 3)
-optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-averaged = None
-if recipe.average:
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
-loop.set_training(model, fixed_statistics=False)
+from darkroom.networks.checkpoint import About  # noqa: E402
+from darkroom.system.files import sha256  # noqa: E402
+from darkroom.training.loop import Learner, Task, train_epoch  # noqa: E402
+from darkroom.training.recipe import Recipe  # noqa: E402
 
 
-def epoch(data: Folder, number: int) -> None:
-    """As `training.fit` has it."""
-    loop.train_epoch(model, averaged, optimizer, schedule, data, recipe, about, RUN, number)
+class Recorder(Learner):
+    """A learner that keeps the loss of each step."""
+
+    def __init__(self, task: Task) -> None:
+        torch.manual_seed(task.run.seed)  # of the head's weights
+        model = network(OPTIONS.model, len(task.train.classes)).to(memory_format=torch.channels_last)
+        super().__init__(model, torch.optim.AdamW(model.parameters(), lr=1e-3), task)
+        self.losses: list[float] = []
+
+    def step(self, loss: Tensor) -> None:
+        """Keep the loss, then change the weights."""
+        self.losses.append(loss.item())
+        super().step(loss)
 
 
-few = slice(0, WARM_UP * BATCH)
-epoch(Folder(train.pixels[few], train.labels[few], train.paths[few], train.classes), 1)
-started = time.perf_counter()
-epoch(train, 2)
-print(len(train.labels) / (time.perf_counter() - started))
+def load(count: int) -> Folder:
+    """`count` images of the folder, spread over all its classes."""
+    paths = list_images(OPTIONS.folder)
+    chosen = paths[:: max(1, len(paths) // count)][:count]
+    return load_folder(OPTIONS.folder, RESOLUTION, OPTIONS.memory, paths=chosen)
+
+
+def recipe() -> Recipe:
+    """That of the stage that trains such a network, but for the batch size and a constant learning rate."""
+    section = params.tree_of_params()["train_finetune" if OPTIONS.model == "lite0" else "train_scratch"]
+    keys = {key: section[key] for key in Recipe.model_fields}
+    return Recipe.model_validate(keys | {"batch_size": BATCH, "schedule": "constant"})
+
+
+def main() -> None:
+    """Warm up, then train with the clock running."""
+    images = load((OPTIONS.steps or STEPS) * BATCH)
+    first = slice(0, WARM_UP * BATCH)
+    few = Folder(images.pixels[first], images.labels[first], images.paths[first], images.classes)
+    half = [0.5] * 3
+    about = About(OPTIONS.model, OPTIONS.model, {}, images.classes, RESOLUTION, [], half, half, curves=False)
+    task = Task("benchmark", images, few, recipe(), about, RUN)
+    learner = Recorder(task)
+    train_epoch(learner, replace(task, train=few), 1)
+    print("ready", flush=True)
+    learner.losses.clear()
+    started = time.perf_counter()
+    for epoch in range(OPTIONS.epochs):
+        train_epoch(learner, task, 2 + epoch)
+    seconds = time.perf_counter() - started
+    print(sha256(repr(learner.losses).encode()))
+    print(OPTIONS.epochs * len(images.labels) / seconds)
+
+
+main()

@@ -1,62 +1,59 @@
-"""The stage train_finetune as it is, looked at from outside after each epoch.
+"""The stage train_finetune, with a look at the test images after each epoch.
 
-    python ours_to_accuracy.py SEED
+    python ours_to_accuracy.py
 
-In a project folder whose split and stats are built. Prints, for each epoch, the seconds since the start of the process without
-those of this look at the test side, and the accuracy there and on val: a row of JSON.
+In a project whose split is built. Prints a line of JSON per epoch: the seconds since the start of the process, without
+those that the looks took, and the accuracy on test and on val.
 """
 
-import sys
 import time
 
 STARTED = time.time()
 
 import json  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+from functools import cache  # noqa: E402
 
 from darkroom.system import determinism, params  # noqa: E402
 
-RUN = params.load("run", params.Run).model_copy(update={"seed": int(sys.argv[1])})
+RUN = params.load("run", params.Run)
 determinism.prepare(RUN)
 
-import torch  # noqa: E402
-from common import merged_accuracy  # noqa: E402
-
-from darkroom.stages import train_finetune  # noqa: E402
-from darkroom.training import loop  # noqa: E402
-from darkroom.networks.checkpoint import About  # noqa: E402
+from conditions import merged_accuracy  # noqa: E402
 from darkroom.data.images import Folder, load_folder  # noqa: E402
-from darkroom.networks.forward import predict, views  # noqa: E402
+from darkroom.data.layout import SPLIT  # noqa: E402
+from darkroom.networks import forward  # noqa: E402
+from darkroom.stages import train_finetune  # noqa: E402
+from darkroom.training import loop, resume  # noqa: E402
+from darkroom.training.history import Epoch  # noqa: E402
 
-load, score = params.load, loop.score
-looking = 0.0
-test: list[Folder] = []
-
-
-def load_with_seed(name: str, model: Any) -> Any:
-    """params.yaml, but for the seed."""
-    return RUN if name == "run" else load(name, model)
+run_epoch = loop.run_epoch
+looking = 0.0  # seconds
 
 
-def score_and_look(model: torch.nn.Module, data: Folder, about: About, run: params.Run) -> tuple[float, float]:
-    """As the stage scores val; then how well the test side goes, outside the clock."""
+@cache
+def test_images(resolution: int) -> Folder:
+    """The test images, decoded once."""
+    return load_folder(SPLIT / "test", resolution, params.load("images", params.Images).memory)
+
+
+def run_epoch_and_look(learner: loop.Learner, task: loop.Task, number: int) -> Epoch:
+    """Run the epoch as the stage does. Then, with the clock stopped, print the accuracy on test, averaged over mirror images."""
     global looking
-    result = score(model, data, about, run)
+    epoch = run_epoch(learner, task, number)
     began = time.time()
-    if not test:
-        test.append(load_folder("data/split/test", about.resolution, load("images", params.Images).memory))
-    images = test[0]
-    logits = (torch.from_numpy(predict(model, images.pixels, about, run, flip)) for flip in views(about))
-    chances = torch.stack([own.softmax(1) for own in logits]).mean(0)
-    accuracy = merged_accuracy(chances.numpy(), images.labels, images.classes)
-    row = {"seconds": began - STARTED - looking, "accuracy": accuracy, "val": result[1]}
+    test = test_images(task.about.resolution)
+    probabilities = forward.probabilities(learner.scored, test.pixels, task.about, task.run, mirror=True)
+    row = {
+        "seconds": began - STARTED - looking,
+        "accuracy": merged_accuracy(probabilities, test.labels, test.classes),
+        "val": epoch.val_accuracy,
+    }
     print(json.dumps(row), flush=True)
     looking += time.time() - began
-    return result
+    return epoch
 
 
-params.load = load_with_seed
-loop.score = score_and_look
-Path(".darkroom/state/train_finetune.pt").unlink(missing_ok=True)
+loop.run_epoch = run_epoch_and_look
+for state in resume.FOLDER.glob("train_finetune.*"):
+    state.unlink()  # this run would go on from an earlier one's state
 train_finetune.main()

@@ -1,19 +1,20 @@
-"""Plain PyTorch as its tutorials have it: ImageFolder, DataLoader with two workers, transforms image by image.
+"""Plain PyTorch as in its tutorials: ImageFolder, a DataLoader with two workers, transforms of one image at a time.
 
     python plain.py FOLDER MODEL
 
-Prints images a second, from the moment that the loader's first batches are there.
+The clock starts after the first batches. Prints images a second.
 """
 
 import sys
 import time
 
 import torch
-from common import BATCH, IMAGES, RESOLUTION, WARM_UP, network
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-FOLDER, MODEL = sys.argv[1:3]
+from conditions import BATCH, RESOLUTION, STEPS, WARM_UP, network
+
+FOLDER, MODEL = sys.argv[1:]
 torch.set_num_threads(2)
 transform = v2.Compose(
     [
@@ -30,15 +31,14 @@ loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True, num_workers=2, d
 model = network(MODEL, len(data.classes)).train()
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
-done, started = -WARM_UP * BATCH, 0.0
-for images, labels in loader:
-    if done == 0:
+started = 0.0
+for step, (images, labels) in enumerate(loader):
+    if step == WARM_UP:
         started = time.perf_counter()
     loss = torch.nn.functional.cross_entropy(model(images), labels)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    done += BATCH
-    if done == IMAGES:
+    if step + 1 == WARM_UP + STEPS:
         break
-print(IMAGES / (time.perf_counter() - started))
+print(STEPS * BATCH / (time.perf_counter() - started))
