@@ -1,162 +1,268 @@
-"""The whole DAG by a real `dvc repro`, each figure against an independent computation."""
+"""dvc.yaml tells DVC the truth: what each stage depends on, reads, writes and loads, compared with what it does when it runs."""
 
-import csv
-import hashlib
+import ast
 import json
+import shutil
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
-from sklearn import metrics as sk
-from torchvision.datasets import ImageFolder
-from torchvision.transforms import v2
+import yaml
 
-from conftest import run
+from conftest import ROOT, copy_project, read_json, run, stage
+from darkroom import runner
+from darkroom.rebuild import dependencies, templates
+from darkroom.system import params, pins, pipeline
 
-SIDES = ("train", "val", "test")
-
-
-def read(project: Path, path: str) -> list[dict[str, str]]:
-    with (project / path).open(newline="") as stream:
-        return list(csv.DictReader(stream))
+SOURCE = ROOT / "src" / "darkroom"
+DAG: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+TORCH = {"train_scratch", "train_finetune", "evaluate", "tsne"}  # the stages that compute with it
 
 
-def scores(project: Path) -> dict:
-    return json.loads((project / "metrics/evaluate.json").read_text())
+# What the stages load besides: it reads and checks params, shows progress, guards a file, types and names things, prints
+# tables, starts programs, or fetches weights, whose hash is checked. triton and CUDA's packages come with torch, by its version.
+CANNOT_CHANGE_A_RESULT = {
+    *("pyyaml", "pydantic", "pydantic_core", "annotated-types", "typing_extensions", "typing-inspection", "tqdm", "rich"),
+    *("colorama", "filelock", "packaging", "setuptools", "darkroom", "six", "python-dateutil", "charset-normalizer"),
+    *("cloudpickle", "narwhals", "psutil", "mpmath", "sympy", "pydot", "tabulate", "wcwidth"),
+    *("huggingface_hub", "httpx2", "httpcore2", "h11", "anyio", "idna", "truststore", "triton"),
+    *("cuda-bindings", "cuda-pathfinder"),
+}  # fmt: skip
 
 
-def test_nothing_is_left_to_do(rebuilt: Path) -> None:
-    assert "Data and pipelines are up to date." in run("dvc", "status", cwd=rebuilt)
-    assert run("git", "status", "--porcelain", cwd=rebuilt) == ""
+def requirements(name: str) -> list[str]:
+    """The requirements files that dvc.yaml lists for a stage."""
+    return pipeline.requirements(DAG[name])
 
 
-def test_raw_is_untouched(rebuilt: Path) -> None:
-    raw = rebuilt / "data/raw"
-    assert len(list(raw.rglob("*.png"))) == 240
-    assert all(path.stat().st_mode & 0o200 for path in raw.rglob("*.png"))
+@cache
+def owners_of_modules() -> Mapping[str, list[str]]:
+    """Top-level module -> the packages that have it. It takes a second."""
+    return packages_distributions()
 
 
-def test_each_image_is_on_the_side_that_its_hash_says(rebuilt: Path) -> None:
-    rows = read(rebuilt, "data/manifest.csv")
-    assert [row["path"] for row in rows] == sorted(
-        p.relative_to(rebuilt / "data/raw").as_posix() for p in rebuilt.glob("data/raw/*/*")
+def loaded(audit: Path, name: str) -> dict[str, str | None]:
+    """Module -> file, of what the stage `name` had loaded when it ended."""
+    files: dict[str, str | None] = read_json(audit / f"{name}.json")
+    return files
+
+
+def packages(audit: Path, name: str) -> set[str]:
+    """The packages, in lower case, that the stage `name` loads."""
+    owners, modules = owners_of_modules(), {module.split(".")[0] for module in loaded(audit, name)}
+    return {owner.lower() for module in modules for owner in owners.get(module, [])}
+
+
+def touched(audit: Path, name: str, project: Path) -> set[tuple[str, str]]:
+    """(read or write, path) of the files of `project` that the stage `name` touched."""
+    lines = (audit / f"{name}.log").read_text(errors="surrogateescape").splitlines()
+    seen = {(how, Path(path)) for how, path in (line.split(" ", 1) for line in set(lines))}
+    return {(how, path.relative_to(project).as_posix()) for how, path in seen if path.is_relative_to(project)}
+
+
+@pytest.fixture
+def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The project's own files as they are, as the current folder."""
+    copy_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    dependencies._parsed.cache_clear()
+    return tmp_path
+
+
+@pytest.mark.fast
+@pytest.mark.usefixtures("sources")
+def test_dvc_yaml_and_the_plot_templates_are_up_to_date() -> None:
+    stale = [*dependencies.write(), *templates.write()]
+    assert not stale, f"dvc.yaml or .dvc/plots is stale ({', '.join(stale)}): run `make deps`"
+
+
+@pytest.mark.fast
+def test_deps_repairs_what_is_stale_and_leaves_the_rest(sources: Path) -> None:
+    dag, template = sources / "dvc.yaml", sources / ".dvc/plots/tsne.json"
+    right = dag.read_text(), template.read_text()
+    dag.write_text(
+        right[0].replace("      - src/darkroom/training/loop.py\n", "", 1).replace("[evaluate, models, run]", "[run]")
     )
-    for row in rows:
-        content = (rebuilt / "data/raw" / row["path"]).read_bytes()
-        assert row["sha256"] == hashlib.sha256(content).hexdigest()
-        place = int.from_bytes(hashlib.sha256(b"1\0" + row["sha256"].encode()).digest()[:8], "big") / 2**64
-        assert row["split"] == ("test" if place < 0.25 else "val" if place < 0.35 else "train")
-        copies = [side for side in SIDES if (rebuilt / "data/split" / side / row["path"]).exists()]
-        assert copies == [row["split"]]
-        assert (rebuilt / "data/split" / row["split"] / row["path"]).read_bytes() == content
+    template.write_text(right[1].replace("#", "#0", 1))
+    code = sources / "src/darkroom/stages/stats.py"
+    assert dependencies.write() == ["train_scratch", "evaluate"]
+    assert templates.write() == ["tsne"]
+    assert (dag.read_text(), template.read_text()) == right
+
+    code.write_text(code.read_text() + "\nfrom darkroom.data import demo\n")
+    dependencies._parsed.cache_clear()
+    assert dependencies.write() == ["stats"]
+    stats = yaml.safe_load(dag.read_text())["stages"]["stats"]
+    assert "src/darkroom/data/demo.py" in stats["deps"]
 
 
-def test_split_folders_are_image_folders(rebuilt: Path) -> None:
-    counts = json.loads((rebuilt / "metrics/split.json").read_text())
-    for side in SIDES:
-        dataset = ImageFolder(rebuilt / "data/split" / side)
-        assert len(dataset) == counts[side]["total"] == sum(counts[side]["classes"].values())
-        assert {c: dataset.targets.count(i) for c, i in dataset.class_to_idx.items()} == counts[side]["classes"]
+@pytest.mark.fast
+def test_the_stages_are_those_of_the_design() -> None:
+    assert list(DAG) == ["split", "stats", "train_scratch", "train_finetune", "evaluate", "tsne"]
+    assert sorted(DAG) == runner.names()
+    assert all(own["desc"] for own in DAG.values())
 
 
-def test_stats_are_numpys(rebuilt: Path) -> None:
-    stats = json.loads((rebuilt / "metrics/stats.json").read_text())
-    pixels = np.stack(
-        [
-            np.asarray(Image.open(path).convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)) / 255
-            for path in rebuilt.glob("data/split/train/*/*.png")
-        ]
+@pytest.mark.parametrize("name", DAG)
+def test_deps_are_the_code_that_is_loaded(name: str, audit: Path) -> None:
+    """Of ours, when DVC ran the stage; but for packages' `__init__.py`, which hold no code."""
+    project = audit.parent / "solar cells"
+    files = {Path(file).resolve() for file in loaded(audit, name).values() if file}
+    code = {path.relative_to(project).as_posix() for path in files if path.is_relative_to(project / "src")}
+    assert {path for path in code if not path.endswith("__init__.py")} == {
+        dep for dep in DAG[name]["deps"] if dep.startswith("src/")
+    }
+
+
+@pytest.mark.parametrize("name", DAG)
+def test_requirements_are_those_that_it_loads(name: str, audit: Path) -> None:
+    """A package that can change a result is pinned in a file that the stage depends on; a linter is in none."""
+    pinned = {package.lower() for file in requirements(name) for package in pins.read(file)}
+    assert "numpy" in packages(audit, name)
+    assert packages(audit, name) - pinned <= CANNOT_CHANGE_A_RESULT
+
+
+@pytest.mark.parametrize("name", DAG)
+def test_stages_without_torch_do_not_import_it(name: str, audit: Path) -> None:
+    """Directly or by way of a library that is built on it."""
+    assert ("torch" in packages(audit, name)) == (name in TORCH)
+    assert (runner.COMPUTES in requirements(name)) == (name in TORCH)
+
+
+@pytest.mark.parametrize("name", DAG)
+def test_params_are_those_that_are_read(name: str, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen while the stage runs. Of `images`, only the resolution counts: where pixels are kept changes no result."""
+    read = set[str]()
+
+    class Watched:
+        """A section that notes which of its keys are read."""
+
+        def __init__(self, section: params.Section) -> None:
+            self.section = section
+
+        def __getattr__(self, key: str) -> object:
+            read.add(f"images.{key}")
+            return getattr(self.section, key)
+
+    def load(section: str, model: type[params.AnySection], real: Any = params.load) -> Any:
+        if section == "images":
+            return Watched(real(section, model))
+        read.add(section)
+        return real(section, model)
+
+    def models(real: Any = params.models) -> list[str]:
+        read.add("models")
+        names: list[str] = real()
+        return names
+
+    monkeypatch.chdir(copy)
+    monkeypatch.setattr(params, "load", load)
+    monkeypatch.setattr(params, "models", models)
+    stage(name)
+    settled = {"run"} if name in TORCH else set()  # by determinism.settle, before the stage
+    assert set(DAG[name]["params"]) == (read - {"images.memory"}) | settled
+
+
+@pytest.mark.parametrize("name", DAG)
+def test_nothing_undeclared_is_read_or_written(name: str, rebuilt: Path, audit: Path) -> None:
+    """By the stage when DVC ran it, under Python's audit hook, in every process of the stage."""
+    own = touched(audit, name, rebuilt)
+    assert ("read", "params.yaml") in own
+
+    declared = DAG[name]
+    written = [*(declared.get("outs") or []), *_names(declared.get("metrics")), *_names(declared.get("plots"))]
+    notes = [Path(out).with_suffix(".json").as_posix() for out in written if out.endswith(".pth")]
+    may_write = [*written, *notes, ".darkroom"]
+    may_read = [*declared["deps"], "params.yaml", "dvc.yaml", "dvc.lock", *may_write]
+    for how, path in sorted(own):
+        allowed = may_read if how == "read" else may_write
+        code = how == "read" and path.startswith("src/") and path.endswith("__init__.py")  # which holds none
+        assert code or _is_under(_final(path), allowed), f"{name} {how}s {path}"
+    assert all(any(how == "write" and _is_under(_final(path), [out]) for how, path in own) for out in written)
+
+
+def _names(entries: list[str | dict[str, object]] | None) -> list[str]:
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries or []]
+
+
+def _final(path: str) -> str:
+    """The name that a partial file or folder is to have."""
+    parts = path.split("/")
+    return "/".join(part[1:].removesuffix(".partial") if part.endswith(".partial") else part for part in parts)
+
+
+def _is_under(path: str, allowed: list[str]) -> bool:
+    """Whether `path` is one of `allowed`, lies in one, or is a folder on the way to one (or compiled code)."""
+    return "__pycache__" in path or any(
+        path == one or path.startswith(f"{one}/") or one.startswith(f"{path}/") or path == "." for one in allowed
     )
-    for axis, channel in enumerate(("red", "green", "blue")):
-        assert stats["mean"][channel] == pytest.approx(pixels[..., axis].mean(), rel=1e-5)
-        assert stats["std"][channel] == pytest.approx(pixels[..., axis].std(), rel=1e-5)
-    assert stats["width"] == {"min": 300, "median": 300, "max": 300}
 
 
-@pytest.mark.parametrize("name", ["scratch", "finetune"])
-def test_figures_are_scikit_learns(rebuilt: Path, name: str) -> None:
-    """All from predictions.csv: whoever has it can have the figures."""
-    rows, own = read(rebuilt, "plots/predictions.csv"), scores(rebuilt)[name]
-    actual, predicted = [row["actual"] for row in rows], [row[name] for row in rows]
-    classes = sorted(set(actual))
-    probabilities = np.array([[float(row[f"{name}_{label}"]) for label in classes] for row in rows])
-    assert len(rows) == scores(rebuilt)["count"] == len(list(rebuilt.glob("data/split/test/*/*.png")))
-
-    assert own["accuracy"]["value"] == pytest.approx(sk.accuracy_score(actual, predicted), rel=1e-5)
-    assert own["macro_f1"]["value"] == pytest.approx(sk.f1_score(actual, predicted, average="macro"), rel=1e-5)
-    normed = probabilities / probabilities.sum(1, keepdims=True)
-    assert own["auroc"]["value"] == pytest.approx(sk.roc_auc_score(actual, normed, multi_class="ovr"), rel=1e-4)
-    report = sk.classification_report(actual, predicted, output_dict=True, zero_division=0)
-    for label in classes:
-        for figure in ("precision", "recall", "support"):
-            assert own["per_class"][label][figure] == pytest.approx(report[label][figure], rel=1e-5)
-        assert own["per_class"][label]["f1"] == pytest.approx(report[label]["f1-score"], rel=1e-5)
-    states = [[name.split("-")[1] for name in names] for names in (actual, predicted)]
-    assert own["merged_accuracy"]["value"] == pytest.approx(sk.accuracy_score(*states), rel=1e-5)
-    for figure in ("accuracy", "macro_f1", "auroc", "merged_accuracy"):
-        assert own[figure]["low"] <= own[figure]["value"] <= own[figure]["high"]
+@pytest.mark.fast
+@pytest.mark.parametrize("name", DAG)
+def test_no_stage_imports_a_stage(name: str) -> None:
+    imported = {
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(ast.parse((SOURCE / f"stages/{name}.py").read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported
+    assert not [module for module in imported if "stages" in module.split(".")]
+    deps = {Path(dep).stem for dep in DAG[name]["deps"] if dep.startswith("src/darkroom/stages/")}
+    assert deps == {name}
 
 
-def test_predictions_are_those_of_the_checkpoint_in_plain_torch(rebuilt: Path) -> None:
-    """torchvision's dataset and transforms, a hand-written forward pass over each mirror image, none of our loading code."""
-    content = torch.load(rebuilt / "models/scratch.pth", weights_only=True)
-    about, state = content["about"], content["state_dict"]
-    transform = v2.Compose(
-        [
-            v2.Resize((about["resolution"], about["resolution"])),  # of a PIL image: Pillow's own
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(about["mean"], about["std"]),
-        ]
-    )
-    dataset = ImageFolder(rebuilt / "data/split/test", transform)
-    upright = torch.stack([image for image, _ in dataset])
-    probabilities = []
-    for images in (upright, upright.flip(2), upright.flip(3), upright.flip(2, 3)):
-        for block in range(1, about["options"]["blocks"] + 1):
-            key = f"backbone.block{block}"
-            stride = 2 if block == 1 else 1
-            images = torch.nn.functional.conv2d(images, state[f"{key}.0.weight"], stride=stride, padding=1)
-            images = torch.nn.functional.batch_norm(
-                images, *(state[f"{key}.1.{what}"] for what in ("running_mean", "running_var", "weight", "bias"))
-            )
-            images = torch.nn.functional.max_pool2d(images.relu(), 2)
-        probabilities.append((images.mean((2, 3)) @ state["head.weight"].T + state["head.bias"]).softmax(1))
-    rows = read(rebuilt, "plots/predictions.csv")
-    ours = [[float(row[f"scratch_{label}"]) for label in about["classes"]] for row in rows]
-    np.testing.assert_allclose(ours, torch.stack(probabilities).mean(0).numpy(), atol=2e-5)
+@pytest.mark.fast
+def test_packages_hold_no_code() -> None:
+    """So that their `__init__.py` need not be dependencies: each is one sentence on what the package holds."""
+    found = list(SOURCE.rglob("__init__.py"))
+    assert len(found) > 5
+    for path in found:
+        assert len(ast.parse(path.read_text()).body) == 1
+        assert ast.get_docstring(ast.parse(path.read_text()))
 
 
-def test_curves_have_a_row_an_epoch_and_the_best_is_the_one_in_the_metrics(rebuilt: Path) -> None:
-    rows = read(rebuilt, "plots/train_scratch.csv")
-    figures = json.loads((rebuilt / "metrics/train_scratch.json").read_text())
-    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
-    best = max(rows, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
-    assert figures["best_epoch"] == int(best["epoch"])
-    assert figures["val_accuracy"] == float(best["val_accuracy"])
+def test_a_package_that_can_change_results_runs_the_stages_that_load_it(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another matplotlib draws again and trains nothing, another torch trains, another linter does nothing."""
+    monkeypatch.chdir(copy)
+
+    def stale_after(file: str, pin: str) -> set[str]:
+        path = copy / file
+        before = path.read_text()
+        path.write_text(before.replace(pin, "0.0.1", 1))
+        assert path.read_text() != before
+        found = set(json.loads(run("dvc", "status", "--json", cwd=copy))) & set(DAG)
+        path.write_text(before)
+        return found
+
+    figures, data, models = (pins.read(name) for name in ("figures", "data", "models"))
+    draws = {"split", "evaluate", "tsne"}
+    assert stale_after("requirements/figures.txt", figures["matplotlib"]) == draws
+    assert stale_after("requirements/models.txt", models["torch"]) == TORCH
+    assert stale_after("requirements/data.txt", data["pillow"]) == set(DAG)
+    shutil.copyfile(ROOT / "requirements.txt", copy / "requirements.txt")
+    assert stale_after("requirements.txt", "0.17.6") == set()
 
 
-def test_tsne_shows_every_train_and_test_image_of_both_models(rebuilt: Path) -> None:
-    rows = read(rebuilt, "plots/tsne.csv")
-    counts = json.loads((rebuilt / "metrics/split.json").read_text())
-    for model in ("scratch", "finetune"):
-        for side in ("train", "test"):
-            own = [row for row in rows if (row["model"], row["split"]) == (model, side)]
-            assert len(own) == counts[side]["total"]
-            assert all(row["path"].startswith(row["class"] + "/") for row in own)
+def test_nothing_is_left_to_do(copy: Path) -> None:
+    assert "Data and pipelines are up to date." in run("dvc", "status", cwd=copy)
+    assert run("git", "status", "--porcelain", cwd=copy) == ""
 
 
-def test_dvc_shows_and_compares(rebuilt: Path) -> None:
-    assert "evaluate.json" in run("dvc", "metrics", "show", cwd=rebuilt)
-    assert "train_finetune" in run("dvc", "dag", cwd=rebuilt)
-    run("dvc", "plots", "show", "-o", "shown", cwd=rebuilt)
-    page = (rebuilt / "shown/index.html").read_text()
+def test_dvc_shows_and_compares(copy: Path) -> None:
+    assert "evaluate.json" in run("dvc", "metrics", "show", cwd=copy)
+    assert "train_finetune" in run("dvc", "dag", cwd=copy)
+    run("dvc", "plots", "show", "-o", "shown", cwd=copy)
+    page = (copy / "shown/index.html").read_text()
     for title in (
         "Images of each class and split",
         "Confusion on the test images",
         "t-SNE of the penultimate features",
     ):
         assert title in page
-    run("rm", "-r", "shown", cwd=rebuilt)

@@ -1,73 +1,21 @@
 """A training that was killed goes on, and ends in the very bytes of one that was not."""
 
-import os
 import resource
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
-from conftest import ROOT, make_project, run, set_params, surroundings, wait_until_none, write_digits
-from darkroom.training import resume
+from conftest import ROOT, STAGE, run, set_params, stage, surroundings, wait_until_none, write_digits
 
 OUTS = ("models/{}.pth", "plots/train_{}.csv", "metrics/train_{}.json")
 
 
 def outs(folder: Path, name: str) -> list[bytes]:
     return [(folder / out.format(name)).read_bytes() for out in OUTS]
-
-
-@pytest.mark.parametrize(("name", "how"), [("scratch", signal.SIGKILL), ("finetune", signal.SIGINT)])
-def test_killed_between_and_within_epochs(folder: Path, name: str, how: signal.Signals) -> None:
-    set_params(folder, {f"train_{name}": {"epochs": 4, "average": 0.9}})
-    stage = [sys.executable, str(ROOT / "src/darkroom"), f"train_{name}"]
-    for first in ("split", "stats"):
-        run("python", ROOT / "src/darkroom", first, cwd=folder)
-    run(*stage, cwd=folder)
-    undisturbed = outs(folder, name)
-    shutil.rmtree(folder / ".darkroom")
-
-    for after in (1, 3):
-        process = subprocess.Popen(
-            stage,
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-        assert process.stdout is not None
-        while not next(process.stdout).startswith(f"epoch {after:3d}"):
-            pass
-        process.send_signal(how)
-        process.communicate()
-        assert process.returncode != 0
-    printed = run(*stage, cwd=folder)
-    assert "going on after epoch" in printed
-    assert "epoch   1/4" not in printed
-    assert outs(folder, name) == undisturbed
-
-
-def test_the_state_of_another_run_or_a_damaged_one_is_not_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    resume.save("x", resume.key(b"data"), {"weights": torch.ones(3)})
-    state = resume.load("x", resume.key(b"data"))
-    assert state is not None
-    assert torch.equal(state["weights"], torch.ones(3))
-    assert resume.load("x", resume.key(b"other data")) is None
-    path = resume.FOLDER / "x.pt"
-    path.write_bytes(path.read_bytes()[:100])
-    assert resume.load("x", resume.key(b"data")) is None
-    torch.save([1, 2], path)
-    (resume.FOLDER / "x.done").write_bytes(b"\xff")
-    assert resume.load("x", resume.key(b"data")) is None
 
 
 def start(*command: str, cwd: Path, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
@@ -86,13 +34,38 @@ def read_until(process: subprocess.Popen[str], words: str) -> None:
     raise AssertionError(f"it ended without saying {words}")
 
 
+def undisturbed(folder: Path, name: str) -> list[bytes]:
+    """The outs of a training in this process; `folder` is as it was before."""
+    stage(f"train_{name}")
+    made = outs(folder, name)
+    for out in OUTS:
+        (folder / out.format(name)).unlink()
+    shutil.rmtree(folder / ".darkroom")
+    return made
+
+
+@pytest.mark.parametrize(("name", "how"), [("scratch", signal.SIGKILL), ("finetune", signal.SIGINT)])
+def test_killed_between_and_within_epochs(parted: Path, name: str, how: signal.Signals) -> None:
+    set_params(parted, {f"train_{name}": {"epochs": 4, "ema": 0.9}})
+    expected = undisturbed(parted, name)
+    command = ["python", str(STAGE), f"train_{name}"]
+    for after in (1, 3):
+        process = start(*command, cwd=parted)
+        read_until(process, f"epoch {after:3d}")
+        process.send_signal(how)
+        process.communicate()
+        assert process.returncode != 0
+    printed = run(*command, cwd=parted)
+    assert "going on after epoch" in printed
+    assert "epoch   1/4" not in printed
+    assert outs(parted, name) == expected
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(digits: Path) -> Path:
     """Digits in a Git + DVC project, split and measured, with a training of six epochs to come."""
-    project = make_project(tmp_path / "a project", lambda raw: write_digits(raw, 60))
-    set_params(project, {"train_scratch": {"epochs": 6}})
-    run("dvc", "repro", "-q", "stats", cwd=project)
-    return project
+    set_params(digits, {"train_scratch": {"epochs": 6}})
+    return digits
 
 
 def test_dvc_killed_alone_takes_its_stage_along(project: Path) -> None:
@@ -120,32 +93,28 @@ def test_two_at_once_end_in_a_message(project: Path) -> None:
     assert "up to date" in run("dvc", "repro", "train_scratch", cwd=project)
 
 
-def test_a_full_disk_is_said_and_costs_nothing(folder: Path) -> None:
+def test_a_full_disk_is_said_and_costs_nothing(parted: Path) -> None:
     """Files may not grow beyond what the state after an epoch needs; then they may."""
-    for first in ("split", "stats"):
-        run("python", ROOT / "src/darkroom", first, cwd=folder)
-    stage = [sys.executable, str(ROOT / "src/darkroom"), "train_scratch"]
-    run(*stage, cwd=folder)
-    undisturbed = outs(folder, "scratch")
-    for out in OUTS:
-        (folder / out.format("scratch")).unlink()
-    shutil.rmtree(folder / ".darkroom")
+    expected = undisturbed(parted, "scratch")
+    command = ["python", str(STAGE), "train_scratch"]
 
-    needed = len(undisturbed[0])
-    for limit, file in ((needed, ".darkroom/state"), (needed - 1, "models/scratch.pth")):
-        if file.startswith("models"):  # the state is larger than the model: it was written while there was room
-            run(*stage, cwd=folder)
-            (folder / "models/scratch.pth").unlink()
-        process = start(*stage, cwd=folder, before=lambda n=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (n, n)))
+    def run_on_a_full_disk(limit: int, file: str) -> None:
+        process = start(*command, cwd=parted, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
         printed, _ = process.communicate()
         assert process.returncode == 2, printed
-        assert f"{file}" in printed
+        assert file in printed
         assert "make room and run `dvc repro`" in printed
         assert "Traceback" not in printed
-        assert not (folder / "models/scratch.pth").exists()
-        assert not list(folder.rglob("*.partial"))
-    assert "epoch" not in run(*stage, cwd=folder).replace("going on after epoch", "")
-    assert outs(folder, "scratch") == undisturbed
+        assert not (parted / "models/scratch.pth").exists()
+        assert not list(parted.rglob("*.partial"))
+
+    needed = len(expected[0])  # by the model, which is smaller than the state
+    run_on_a_full_disk(needed, ".darkroom/state")
+    run(*command, cwd=parted)
+    (parted / "models/scratch.pth").unlink()
+    run_on_a_full_disk(needed - 1, "models/scratch.pth")  # the state is there already
+    assert "epoch" not in run(*command, cwd=parted).replace("going on after epoch", "")
+    assert outs(parted, "scratch") == expected
 
 
 def test_a_result_that_dvc_did_not_note_is_not_trained_again(project: Path) -> None:
@@ -165,7 +134,7 @@ def test_a_result_that_dvc_did_not_note_is_not_trained_again(project: Path) -> N
 
 def test_workers_of_a_killed_stage_end(folder: Path) -> None:
     write_digits(folder / "data/raw", 170, classes=10)
-    process = start(sys.executable, str(ROOT / "src/darkroom"), "split", cwd=folder)
+    process = start("python", str(STAGE), "split", cwd=folder)
     workers: list[str] = []
     while not workers and process.poll() is None:
         tasks = Path(f"/proc/{process.pid}/task/{process.pid}/children")
@@ -174,3 +143,13 @@ def test_workers_of_a_killed_stage_end(folder: Path) -> None:
     process.wait()
     states = [Path("/proc", worker, "stat") for worker in workers]
     wait_until_none(lambda: [path for path in states if path.exists() and path.read_text().split()[2] != "Z"])
+
+
+def test_a_short_soak(tmp_path: Path) -> None:
+    """benchmarks/soak.py, which kills stages at random moments; in full also the others and `dvc repro` itself."""
+    printed = run("python", ROOT / "benchmarks/soak.py", "--kills", "1", "split", "train_scratch", cwd=tmp_path)
+    for target in ("split", "train_scratch"):
+        row = next(line for line in printed.splitlines() if line.startswith(f"| {target} |"))
+        kills, runs, _, redone, differences = map(int, row.split("|")[2:-1])
+        assert (kills, redone, differences) == (1, 0, 0)
+        assert runs >= 1

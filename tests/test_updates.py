@@ -6,23 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from conftest import run, write_cells
+from conftest import darkroom, read_csv, run, write_cells
 
 TRAINING = ("Running stage 'train_scratch'", "Running stage 'train_finetune'")
 
 
 @pytest.fixture
-def project(rebuilt: Path, tmp_path: Path) -> Path:
-    """A working copy of the rebuilt project, cache and all."""
-    return Path(shutil.copytree(rebuilt, tmp_path / "the story", symlinks=True))
+def project(copy: Path) -> Path:
+    return copy
 
 
 def manifest(project: Path) -> dict[str, tuple[str, str]]:
     """path -> (split, sha256)"""
-    import csv
-
-    with (project / "data/manifest.csv").open(newline="") as stream:
-        return {row["path"]: (row["split"], row["sha256"]) for row in csv.DictReader(stream)}
+    return {row["path"]: (row["split"], row["sha256"]) for row in read_csv(project / "data/manifest.csv")}
 
 
 def results(project: Path) -> dict[str, bytes]:
@@ -100,5 +96,5 @@ def test_only_what_must_runs_again(project: Path) -> None:
 
 
 def test_data_diff_refuses_what_it_cannot_read(project: Path) -> None:
-    assert "Git knows no revision 'nowhere'" in run("darkroom", "data-diff", "nowhere", cwd=project, code=2)
-    assert "from before the first" in run("darkroom", "data-diff", "HEAD~1", cwd=project, code=2)
+    assert "Git knows no revision 'nowhere'" in darkroom("data-diff", "nowhere", cwd=project, code=2)
+    assert "from before the first" in darkroom("data-diff", "HEAD~1", cwd=project, code=2)

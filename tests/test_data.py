@@ -1,29 +1,35 @@
-"""What real folders hold: every odd file is used or left out with its reason, and never touched."""
+"""The room data and its stage: every odd file is used, or left out with its reason, and never touched; how images are split."""
 
 import hashlib
+import json
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import splitfolders
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from conftest import set_params, write_digits
-from darkroom.comparison import data_diff
+from conftest import set_params, stage, write_digits
 from darkroom.data import images, leaks
+from darkroom.data.images import load_folder
 from darkroom.data.survey import perceptual_hash, survey
 from darkroom.stages import split
-from darkroom.system import files
+from darkroom.system import files, params
 from darkroom.system.errors import UserError
+
+pytestmark = pytest.mark.fast
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
 
 
-def saved(**options: object) -> Callable[[Path], None]:
+def saved(**options: Any) -> Callable[[Path], None]:
     mode = options.pop("mode", "RGB")
     return lambda path: PICTURE.convert(str(mode)).save(path, **options)
 
@@ -131,29 +137,29 @@ def test_names_that_differ_in_case_are_two_images(folder: Path) -> None:
     raw = folder / "data/raw/digit-0"
     (raw / "000.png").rename(raw / "A.png")
     (raw / "001.png").rename(raw / "a.png")
-    split.main()
+    stage("split")
     assert {"digit-0/A.png", "digit-0/a.png"} <= {row["path"] for row in files.read_csv("data/manifest.csv")}
 
 
 def test_bad_images_are_skipped_and_listed_or_stop_the_run(folder: Path) -> None:
     truncated(folder / "data/raw/digit-1/bad\nname.png")
-    split.main()
+    stage("split")
     rows = {row["path"]: row for row in files.read_csv("data/manifest.csv")}
     assert rows["digit-1/bad\nname.png"]["reason"].startswith("cannot be decoded")
     assert files.read_json("metrics/split.json")["left_out"] == 1
     set_params(folder, {"split": {"on_bad_image": "fail"}})
     with pytest.raises(UserError, match=r"cannot be decoded.*on_bad_image"):
-        split.main()
+        stage("split")
 
 
 def test_the_same_bytes_under_two_labels(folder: Path) -> None:
     twin = folder / "data/raw/digit-1/twin.png"
     twin.write_bytes((folder / "data/raw/digit-0/000.png").read_bytes())
-    split.main()
+    stage("split")
     assert files.read_json("metrics/split.json")["conflicts"] == 1
     set_params(folder, {"split": {"on_conflict": "fail"}})
     with pytest.raises(UserError, match=r"digit-0/000.png.*digit-1/twin.png.*different labels"):
-        split.main()
+        stage("split")
 
 
 def test_near_duplicates_are_all_pairs_within_the_distance() -> None:
@@ -193,7 +199,7 @@ def test_a_parted_data_set_is_taken_as_it_is(folder: Path) -> None:
         for path in sorted((folder / "data/flat" / label).iterdir())[20:]:
             path.rename(raw / "test" / label / path.name)
     set_params(folder, {"split": {"mode": "folders", "ratio": {"train": 0.5, "val": 0.25, "test": 0.25}}})
-    split.main()
+    stage("split")
     rows = files.read_csv("data/manifest.csv")
     assert {row["split"] for row in rows if row["path"].startswith("test/")} == {"test"}
     assert {row["split"] for row in rows if row["path"].startswith("train/")} == {"train", "val"}
@@ -204,45 +210,163 @@ def test_groups_from_a_table(folder: Path) -> None:
     rows = [(path, str(int(path[-6:-4]) % 15)) for path in images.list_images("data/raw")]
     files.write_csv("data/groups.csv", ("path", "group"), rows)
     set_params(folder, {"split": {"group": "data/groups.csv"}})
-    split.main()
+    stage("split")
     sides = {(row["group"], row["split"]) for row in files.read_csv("data/manifest.csv")}
     assert len(sides) == 15
     files.write_csv("data/groups.csv", ("path", "group"), rows[1:])
     with pytest.raises(UserError, match=r"has no group for 'digit-0/000.png'"):
-        split.main()
-
-
-def test_diff_names_each_change_once() -> None:
-    def row(path: str, label: str, side: str, digest: str, reason: str = "") -> data_diff.Row:
-        return data_diff.Row(path, label, side, digest, reason)
-
-    old = [row("a/1", "a", "train", "s1"), row("a/2", "a", "test", "s2"), row("a/3", "a", "val", "s3"),
-           row("a/4", "a", "val", "s4"), row("a/6", "a", "val", "s6"), row("a/7", "a", "val", "s7")]  # fmt: skip
-    new = [row("a/1", "a", "train", "s1"), row("b/2", "b", "test", "s2"), row("a/33", "a", "val", "s3"),
-           row("a/4", "a", "train", "s4"), row("a/5", "", "left out", "", "is empty"), row("a/6", "a", "val", "other"),
-           row("a/7", "a", "val", "s7"), row("a/8", "a", "val", "s7")]  # fmt: skip
-    kinds = [(one.kind, (one.new or one.old).path) for one in data_diff.diff(old, new)]  # type: ignore[union-attr]
-    assert kinds == [
-        ("added", "a/6"),
-        ("added", "a/8"),
-        ("removed", "a/6"),
-        ("relabelled", "b/2"),
-        ("moved", "a/4"),
-        ("renamed", "a/33"),
-        ("left out", "a/5"),
-    ]
+        stage("split")
 
 
 def test_a_class_without_usable_images_is_an_error(folder: Path) -> None:
     (folder / "data/raw/digit-9").mkdir()
     (folder / "data/raw/digit-9/a.png").write_text("x")
     with pytest.raises(UserError, match=r"class 'digit-9' in data/raw has no image that can be used"):
-        split.main()
+        stage("split")
 
 
-def test_the_copy_that_was_renamed_is_told_from_the_one_that_was_removed() -> None:
-    """What one does after a report of the same bytes under two labels."""
-    old = [data_diff.Row("a/1", "a", "train", "s", ""), data_diff.Row("b/2", "b", "train", "s", "")]
-    new = [data_diff.Row("b/3", "b", "train", "s", "")]
-    kinds = [(one.kind, one.old.path if one.old else "") for one in data_diff.diff(old, new)]
-    assert kinds == [("removed", "a/1"), ("renamed", "b/2")]
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: Image.new("L", (4, 4), 100), (100, 100, 100)),
+        (lambda: Image.new("1", (4, 4), 1), (255, 255, 255)),
+        (lambda: Image.new("RGBA", (4, 4), (10, 20, 30, 0)), (255, 255, 255)),
+        (lambda: Image.fromarray(np.full((4, 4), 32896, np.uint16)), (128, 128, 128)),
+        (lambda: Image.new("P", (4, 4), 0), (0, 0, 0)),
+    ],
+)
+def test_odd_modes_become_rgb(tmp_path: Path, make: object, expected: tuple[int, int, int]) -> None:
+    make().save(tmp_path / "odd.png")  # type: ignore[operator]
+    assert images.open_rgb(tmp_path / "odd.png").getpixel((1, 1)) == expected
+
+
+def test_shuffle_mode_is_split_folders(folder: Path) -> None:
+    set_params(folder, {"split": {"mode": "shuffle"}})
+    stage("split")
+    choices = params.load("split", split.Params)
+    ratio = (choices.ratio.train, choices.ratio.val, choices.ratio.test)
+    splitfolders.ratio("data/raw", "theirs", seed=choices.seed, ratio=ratio)
+    theirs = sorted(path.relative_to("theirs").as_posix() for path in Path("theirs").rglob("*.png"))
+    ours = sorted(path.relative_to("data/split").as_posix() for path in Path("data/split").rglob("*.png"))
+    assert ours == theirs
+
+
+def test_groups_stay_together(folder: Path) -> None:
+    set_params(folder, {"split": {"group": "([0-9]+)[.]"}})  # the same number in each class is a group
+    stage("split")
+    rows = files.read_csv("data/manifest.csv")
+    sides = {group: {row["split"] for row in rows if row["group"] == group} for group in {row["group"] for row in rows}}
+    assert len(sides) == 30
+    assert all(len(own) == 1 for own in sides.values())
+
+
+def outputs(folder: Path) -> list[str]:
+    """What a stage may have left, but for what it read."""
+    return sorted(p.as_posix() for d in ("data/split", "metrics", "plots", "models") for p in folder.glob(f"{d}/**/*"))
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder / "data/raw")
+    (folder / "data/raw").mkdir()
+
+
+def one_class(folder: Path) -> None:
+    for other in ("digit-1", "digit-2"):
+        shutil.rmtree(folder / "data/raw" / other)
+
+
+def tiny_class(folder: Path) -> None:
+    for path in sorted((folder / "data/raw/digit-1").iterdir())[2:]:
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: shutil.rmtree(folder / "data/raw"), r"data/raw does not exist: put "),
+        (empty, r"data/raw holds no images that can be used"),
+        (one_class, r"single class, 'digit-0'"),
+        (tiny_class, r"no image of class 'digit-1' \(2 in data/raw\) falls to .*split.ratio"),
+        (
+            lambda folder: set_params(folder, {"split": {"group": "(unclosed"}}),
+            r"split.group.*not a regular expression",
+        ),
+        (
+            lambda folder: set_params(folder, {"split": {"group": "patient-[0-9]+"}}),
+            r"does not match 'data/raw/digit-0/000.png'",
+        ),
+        (lambda folder: set_params(folder, {"split": {"group": "x", "mode": "shuffle"}}), r"set split.mode to hash"),
+        (
+            lambda folder: set_params(folder, {"split": {"ratio": {"train": 0.8, "val": 0.1, "test": 0.2}}}),
+            r"split.ratio.*is 1.1: make it 1",
+        ),
+    ],
+)
+def test_split_refuses(folder: Path, spoil: Callable[[Path], None], message: str) -> None:
+    spoil(folder)
+    with pytest.raises(UserError, match=message):
+        stage("split")
+    assert outputs(folder) == []
+
+
+def test_names_in_a_data_set_cannot_lead_out_of_the_outs(folder: Path) -> None:
+    """Names that shells, paths, CSV, HTML and command lines might take for something else."""
+    source = (folder / "data/raw/digit-0/000.png").read_bytes()
+    evil = [
+        "a..",
+        "-rf",
+        "$(touch pwned)",
+        "`touch pwned`",
+        "a\nb",
+        "con:aux",
+        "<b>&amp;",
+        "%2e%2e%2fpwned",
+        "~",
+        "x" * 200,
+    ]
+    for index, name in enumerate(evil):
+        label = folder / "data/raw" / name
+        label.mkdir()
+        for each in range(16):
+            (label / f"{name[:9]}{each}.png").write_bytes(source + bytes([index, each]))
+    write_digits(folder / "data/raw", 30)
+    before = {path for path in folder.rglob("*") if "raw" in path.parts}
+    set_params(folder, {"split": {"mode": "shuffle"}})
+    stage("split")
+    stage("stats")
+    made = {path.relative_to(folder).as_posix() for path in folder.rglob("*")} - {
+        path.relative_to(folder).as_posix() for path in before
+    }
+    inside = ("data/split/", "metrics/", "plots/", ".darkroom/", "requirements/")
+    own = {
+        "data",
+        "data/split",
+        "data/raw",
+        "data/manifest.csv",
+        "metrics",
+        "plots",
+        ".darkroom",
+        "requirements",
+        "params.yaml",
+        "dvc.yaml",
+    }
+    assert {path for path in made if not path.startswith(inside)} <= own
+    assert {path for path in folder.rglob("*") if "raw" in path.parts} == before
+    counts = json.loads((folder / "metrics/split.json").read_text())
+    assert len(counts["train"]["classes"]) == 3 + len(evil)
+
+
+def test_what_memory_does_not_hold_is_in_a_file(parted: Path) -> None:
+    plenty = load_folder("data/split/train", 32, memory=100)
+    none = load_folder("data/split/train", 32, memory=0)
+    assert not isinstance(plenty.pixels, np.memmap)
+    assert isinstance(none.pixels, np.memmap)
+    assert np.array_equal(plenty.pixels, none.pixels)
+    assert not [path for path in (parted / ".darkroom").iterdir() if path.is_file()]
+
+
+def test_no_images(folder: Path) -> None:
+    assert not (folder / "data/split").exists()
+    for name in ("stats", "tsne"):
+        with pytest.raises(UserError, match=r"data/split.* holds no images"):
+            stage(name)

@@ -1,0 +1,57 @@
+"""The command line, and DVC around the stages: each mistake ends in one sentence."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, STAGE, darkroom, run, set_params
+from darkroom import runner
+
+
+def test_unknown_stage(tmp_path: Path) -> None:
+    assert "usage" in run("python", STAGE, "trane", cwd=tmp_path, code=1)
+
+
+@pytest.mark.fast
+def test_unknown_command(tmp_path: Path) -> None:
+    assert "No such command" in darkroom("trane", cwd=tmp_path, code=2)
+
+
+@pytest.mark.fast
+def test_every_command_has_its_help(tmp_path: Path) -> None:
+    printed = darkroom("--help", cwd=tmp_path)
+    commands = ["run", "demo", "summary", "verify", "deps", "data-diff", "compare", "pr-report", "seeds", "tune"]
+    assert all(f" {command} " in printed for command in [*commands, *runner.names()])
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("command", ["run", "deps"])
+def test_the_command_wants_the_top_folder(command: str, tmp_path: Path) -> None:
+    assert "run from the project's top folder" in darkroom(command, cwd=tmp_path, code=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_emptied_data_set_is_not_taken_for_new_data(copy: Path) -> None:
+    tracked = (copy / "data/raw.dvc").read_text()
+    shutil.rmtree(copy / "data/raw")
+    (copy / "data/raw").mkdir()
+    assert "data/raw is empty" in darkroom("run", cwd=copy, code=2)
+    assert (copy / "data/raw.dvc").read_text() == tracked
+    (copy / "data/raw").rmdir()
+    assert "macro F1" in run("darkroom", "run", cwd=copy)
+    assert len(list((copy / "data/raw").rglob("*.png"))) == 240
+
+
+def test_dvc_stops_without_a_traceback(digits: Path) -> None:
+    set_params(digits, {"train_finetune": {"backbone": "resnet19"}})
+    printed = run("dvc", "repro", "train_finetune", cwd=digits, code=255)
+    assert "darkroom train_finetune: neither torchvision nor timm has a backbone 'resnet19'" in printed
+    assert "Traceback" not in printed
+    assert not list((digits / "models").glob("*.pth"))
+
+
+def test_workflows_are_sound() -> None:
+    """zizmor: among others that no untrusted code meets a token that can write."""
+    run(Path(sys.executable).parent / "zizmor", "--offline", "--quiet", ".github/workflows", cwd=ROOT)

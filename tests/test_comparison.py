@@ -1,0 +1,353 @@
+"""`darkroom compare`, `data-diff` and `pr-report` on a real repository."""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import build_once, clone_of, commit, copy_of, darkroom, read_csv, read_json, run, vouch
+from darkroom.comparison import compare, data_diff, gate
+from darkroom.data.manifest import Row
+from darkroom.evaluation import bootstrap
+
+
+@pytest.fixture(scope="session")
+def branched(rebuilt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone without DVC's cache, whose branch `idea` trains otherwise, adds an image to test and relabels one there."""
+
+    def build(folder: Path) -> None:
+        clone = clone_of(rebuilt, folder / "clone")
+        run("git", "switch", "-q", "-c", "idea", cwd=clone)
+        rows = read_csv(clone / "plots/predictions.csv")
+        classes = sorted({row["actual"] for row in rows})
+        for row in rows:  # from scratch: always right, and sure of it; fine-tuned: as before
+            if row["model"] == "scratch":
+                row.update({f"probability_{label}": str(float(label == row["actual"])) for label in classes})
+                row["predicted"] = row["actual"]
+        path, label = f"{classes[0]}/new.png", classes[0]
+        manifest = (clone / "data/manifest.csv").read_text()
+        (clone / "data/manifest.csv").write_text(f"{manifest}{path},{label},test,,{'0' * 64},\n")
+        first = {row["model"]: row for row in reversed(rows)}
+        write_rows(
+            clone / "plots/predictions.csv",
+            [*rows, *({**row, "path": path, "actual": label} for row in first.values())],
+        )
+        vouch(clone, {"train_scratch": {"lr": 0.01}})
+
+    return build_once(tmp_path_factory, "branched", build) / "clone"
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    """Write a CSV file."""
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def branch(branched: Path, tmp_path: Path) -> Path:
+    """A copy of `branched` to work in; its changes are not committed."""
+    return copy_of(branched, tmp_path / "a clone")
+
+
+def test_compare_says_what_is_better_and_what_is_not(branch: Path) -> None:
+    printed = darkroom("compare", cwd=branch)  # where the branch left main, and the work tree
+    count = len({row["path"] for row in read_csv(branch / "plots/predictions.csv")})
+    assert (
+        f"The test sets differ ({count - 1} and {count} images): what follows is about the {count - 1} images that both have"
+        in printed
+    )
+    assert "only large differences can show" in printed
+    assert "left out" not in printed
+    assert "| from scratch | accuracy |" in printed
+    assert "| **better** |" in printed
+    assert "fine-tuned: 0 now right, 0 now wrong" in printed
+    assert "| `train_scratch.lr` | `0.05` | `0.01` |" in printed
+    assert "| added | `mono-defective` | test | 1 |" in printed
+
+    commit(branch, "An idea")
+    tree = json.loads(darkroom("compare", "main", "idea", "--json", cwd=branch))
+    assert tree["images"] == {"base": count - 1, "head": count, "shared": count - 1, "unknown": 0}
+    verdicts = {(line["model"], line["metric"]): line["verdict"] for line in tree["headlines"]}
+    assert verdicts["scratch", "accuracy"] == verdicts["scratch", "macro_f1"] == "better"
+    assert verdicts["scratch", "ece"] is None  # of which no interval is to be trusted
+    assert {word for (model, _), word in verdicts.items() if model == "finetune"} == {"no evidence", None}
+    assert tree["flips"]
+    assert all(flip["head"] == flip["actual"] for flip in tree["flips"])
+    darkroom("compare", "main", "--html", "page.html", cwd=branch)
+    page = (branch / "page.html").read_text()
+    assert page.count("now right") == len(tree["flips"])
+    assert page.count("data:image/png;base64,") == len(tree["flips"])
+
+
+def test_the_gate(branch: Path) -> None:
+    commit(branch, "An idea")
+    gate = ("--fail-on", "worse", "--max-drop", "accuracy=0.01", "--max-drop", "ece=0.01")
+    darkroom("compare", "main", "idea", *gate, cwd=branch)
+    printed = darkroom("compare", "idea", "main", *gate, cwd=branch, code=1)
+    assert "scratch: the accuracy is worse (mid-p" in printed
+    assert "scratch: accuracy is worse by" in printed
+    assert "scratch: ece is worse by" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "Git knows no revision 'nowhere'"),
+        (["main~1"], "'main~1' has no dvc.lock: it is from before"),
+        (["main", "--fail-on", "better"], "the one thing to fail on is 'worse'"),
+        (["main", "--max-drop", "accuracy"], "say a metric and how far it may fall"),
+        (["main", "--max-drop", "accuracy=nan"], "say a metric and how far it may fall"),
+        (["main", "--max-drop", "accuracy=-1"], "say a metric and how far it may fall"),
+        (["main", "--max-drop", "beauty=1"], "this comparison has no such metric"),
+    ],
+)
+def test_what_cannot_be_compared(branch: Path, arguments: list[str], message: str) -> None:
+    printed = darkroom("compare", *arguments, cwd=branch, code=2)
+    assert message in printed
+    assert len(printed.strip().splitlines()) == 1
+
+
+def test_images_of_a_renamed_class_are_left_out_and_said(branch: Path) -> None:
+    for path in ("plots/predictions.csv", "data/manifest.csv"):
+        old = (branch / path).read_text()
+        (branch / path).write_text(old.replace("poly-defective", "poly-cracked"))
+    vouch(branch)
+    printed = darkroom("compare", "main", cwd=branch)
+    assert "more that both have are left out, because one of the two does not know their class" in printed
+    assert "macro F1" not in printed
+
+
+@pytest.mark.fast
+def test_few_images_get_no_word_but_the_exact_tests() -> None:
+    """Macro F1 and AUROC of 12 images: their intervals would call equal models different too often."""
+    labels = np.arange(12) % 3
+    good, bad = np.eye(3)[labels], np.eye(3)[(labels + 1) % 3]
+    found = list(compare.compare_metrics("scratch", labels, good, bad, {"accuracy": compare.is_right}, 5))
+    assert {line.metric: line.verdict for line in found} == {
+        "accuracy": "worse",
+        "macro_f1": None,
+        "auroc": None,
+        "ece": None,
+    }
+
+
+@pytest.mark.fast
+def test_a_drop_to_the_limit_is_no_more_than_the_limit() -> None:
+    fallen = compare.Headline("scratch", "accuracy", bootstrap.Difference(1.0, 0.95, -0.2, 0.0), 1.0, "no evidence")
+    own = compare.Comparison("a", "b", {}, {}, 0, [fallen], [], [], {}, {}, [], [])
+    assert not gate.failures(own, False, {"accuracy": 0.05})
+    assert gate.failures(own, False, {"accuracy": 0.049})
+
+
+def add_model(project: Path, name: str, source: str) -> None:
+    """Add the model `name`, which is always wrong, on the images of the model `source`."""
+    rows = read_csv(project / "plots/predictions.csv")
+    columns = [column for column in rows[0] if column.startswith("probability_")]
+    added = []
+    for row in rows:
+        if row["model"] == source:
+            wrong = next(column for column in columns if column != f"probability_{row['actual']}")
+            said = {column: str(float(column == wrong)) for column in columns}
+            added.append({**row, "model": name, "predicted": wrong.removeprefix("probability_"), **said})
+    write_rows(project / "plots/predictions.csv", [*rows, *added])
+    scores = read_json(project / "metrics/evaluate.json")
+    scores[name] = {**scores[source], "title": f"the {name} one"}
+    (project / "metrics/evaluate.json").write_text(json.dumps(scores))
+    vouch(project)
+
+
+def test_a_model_that_one_side_has_is_shown_and_not_compared(branch: Path) -> None:
+    add_model(branch, "third", "scratch")
+    commit(branch, "A third model")
+    strict = ("--fail-on", "worse", "--max-drop", "accuracy=0.01", "--max-drop", "macro_f1=0.01")
+    printed = darkroom("compare", "main", "idea", *strict, cwd=branch)
+    assert "| the third one | accuracy |  | 0.000 |  |  | new in head |" in printed
+    assert "| from scratch | accuracy |" in printed
+    assert "the third one: " not in printed  # no image's verdict changed, for there was none
+
+    printed = darkroom("compare", "idea", "main", *strict, cwd=branch, code=1)  # from scratch is worse there
+    assert "| the third one | accuracy | 0.000 |  |  |  | only in base |" in printed
+    assert "third:" not in printed
+    tree = json.loads(darkroom("compare", "idea", "main", "--json", cwd=branch))
+    assert set(tree["gate"]) == {"scratch", "finetune"}
+    assert {flip["model"] for flip in tree["flips"]} == {"scratch"}
+    (line,) = [line for line in tree["headlines"] if (line["model"], line["metric"]) == ("third", "accuracy")]
+    assert line["difference"] == {"base": 0.0, "head": None, "low": None, "high": None, "value": None}
+
+
+def test_revisions_without_a_common_model_do_not_pass_the_gate(branch: Path) -> None:
+    for path, start, end in (("plots/predictions.csv", "", ","), ("metrics/evaluate.json", '"', '"')):
+        renamed = (branch / path).read_text()
+        for name in ("scratch", "finetune"):
+            renamed = renamed.replace(f"{start}{name}{end}", f"{start}{name}2{end}")
+        (branch / path).write_text(renamed)
+    vouch(branch)
+    darkroom("compare", "main", cwd=branch)
+    printed = darkroom("compare", "main", "--fail-on", "worse", cwd=branch, code=1)
+    assert "base and head have no model in common" in printed
+
+
+def test_a_manifest_of_another_run_is_refused(branch: Path) -> None:
+    lines = (branch / "data/manifest.csv").read_text().splitlines(keepends=True)
+    (branch / "data/manifest.csv").write_text("".join(lines[:-1]))
+    printed = darkroom("compare", "main", cwd=branch, code=2)
+    assert "are not of one run (1 of the test images differ)" in printed
+
+
+def last_of_each_model(text: str) -> str:
+    """The last row of each model in predictions.csv."""
+    rows = {line.split(",", 1)[0]: line for line in text.splitlines()[1:]}
+    return "".join(f"{line}\n" for line in rows.values())
+
+
+@pytest.mark.parametrize(
+    ("path", "spoil", "message"),
+    [
+        (
+            "plots/predictions.csv",
+            lambda text: text.replace("path,", "place,", 1),
+            "predictions.csv of the work tree is damaged",
+        ),
+        (
+            "plots/predictions.csv",
+            lambda text: text.replace(",1.0,", ",nan,", 1),
+            "predictions.csv of the work tree is damaged",
+        ),
+        (
+            "plots/predictions.csv",
+            lambda text: text.replace(",1.0,", ",0.5,", 1),
+            "predictions.csv of the work tree is damaged",
+        ),
+        ("plots/predictions.csv", lambda text: text.replace("model,", "name,", 1), "was written by Darkroom 0.1"),
+        (
+            "plots/predictions.csv",
+            lambda text: text + text.splitlines()[-1] + "\n",  # of one model alone
+            "predictions.csv of the work tree is damaged",
+        ),
+        ("plots/predictions.csv", lambda text: text + last_of_each_model(text), "are not of one run"),
+        (
+            "plots/predictions.csv",
+            lambda text: text.replace(".png,mono-functional,", ".png,mono-defective,"),
+            "are not of one run",
+        ),
+        (
+            "metrics/evaluate.json",
+            lambda text: text.replace('"scratch"', '"other"'),
+            "evaluate.json and plots/predictions.csv of the work tree are not of one run",
+        ),
+        (
+            "data/manifest.csv",
+            lambda text: text.replace("sha256", "digest", 1),
+            "manifest.csv of the work tree is damaged",
+        ),
+        ("dvc.lock", lambda text: text[:0], "params.yaml or dvc.lock of the work tree is damaged"),
+        ("dvc.lock", lambda text: f"<<<<<<< HEAD\n{text}", "params.yaml or dvc.lock of the work tree is damaged"),
+        (
+            "params.yaml",
+            lambda text: text.replace("bins: 15", "bins: many"),
+            "params.yaml or dvc.lock of the work tree is damaged",
+        ),
+        (
+            "params.yaml",
+            lambda text: text.replace("lr: 0.01", "lr: 0.02"),
+            "are not those of its params (train_scratch): run `dvc repro`",
+        ),
+        ("plots/roc.csv", lambda text: text + "x", "are not those of its plots/roc.csv: run `dvc repro`"),
+        (
+            "src/darkroom/networks/small_cnn.py",
+            lambda text: text + "#\n",
+            "are not those of its src/darkroom/networks/small_cnn.py",
+        ),
+        ("data/raw.dvc", lambda text: text.replace("md5: ", "md5: 0"), "are not those of its data/raw: run"),
+    ],
+)
+def test_damaged_and_stale_results_are_refused(
+    branch: Path, path: str, spoil: Callable[[str], str], message: str
+) -> None:
+    text = (branch / path).read_text()
+    assert spoil(text) != text
+    (branch / path).write_text(spoil(text))
+    printed = darkroom("compare", "main", cwd=branch, code=2)
+    assert message in printed
+    assert len(printed.strip().splitlines()) == 1
+
+
+def test_the_base_is_never_guessed(branch: Path, tmp_path: Path) -> None:
+    """A gate that compares a branch with itself would let all pass."""
+    commit(branch, "An idea")
+    run("git", "clone", "-q", "--depth", "1", "-b", "idea", branch.as_uri(), tmp_path / "shallow", cwd=branch)
+    printed = darkroom("compare", "--fail-on", "worse", cwd=tmp_path / "shallow", code=2)
+    assert "name the BASE to compare with, or fetch more history" in printed
+
+
+@pytest.mark.fast
+def test_names_cannot_write_markdown() -> None:
+    """A class or a file may bear any name: it must not call somebody, end a table's cell or become HTML."""
+    row = Row("<b>`@all`|/1.png", "<b>`@all`|", "test", "0" * 64, "")
+    text = data_diff.markdown([data_diff.Change("added", None, row)], "a|b", "c")
+    assert "| added | `` <b>`@all`\\| `` | test | 1 |" in text
+    assert "- `` <b>`@all`|/1.png `` (test)" in text
+
+
+@pytest.mark.fast
+def test_diff_names_each_change_once() -> None:
+    def row(path: str, label: str, side: str, digest: str, reason: str = "") -> Row:
+        return Row(path, label, side, digest, reason)
+
+    old = [row("a/1", "a", "train", "s1"), row("a/2", "a", "test", "s2"), row("a/3", "a", "val", "s3"),
+           row("a/4", "a", "val", "s4"), row("a/6", "a", "val", "s6"), row("a/7", "a", "val", "s7")]  # fmt: skip
+    new = [row("a/1", "a", "train", "s1"), row("b/2", "b", "test", "s2"), row("a/33", "a", "val", "s3"),
+           row("a/4", "a", "train", "s4"), row("a/5", "", "left out", "", "is empty"), row("a/6", "a", "val", "other"),
+           row("a/7", "a", "val", "s7"), row("a/8", "a", "val", "s7")]  # fmt: skip
+    kinds = [(one.kind, (one.new or one.old).path) for one in data_diff.diff(old, new)]  # type: ignore[union-attr]
+    assert kinds == [
+        ("added", "a/6"),
+        ("added", "a/8"),
+        ("removed", "a/6"),
+        ("relabelled", "b/2"),
+        ("moved", "a/4"),
+        ("renamed", "a/33"),
+        ("left out", "a/5"),
+    ]
+
+
+@pytest.mark.fast
+def test_the_copy_that_was_renamed_is_told_from_the_one_that_was_removed() -> None:
+    """What one does after a report of the same bytes under two labels."""
+    old = [Row("a/1", "a", "train", "s", ""), Row("b/2", "b", "train", "s", "")]
+    new = [Row("b/3", "b", "train", "s", "")]
+    kinds = [(one.kind, one.old.path if one.old else "") for one in data_diff.diff(old, new)]
+    assert kinds == [("removed", "a/1"), ("renamed", "b/2")]
+
+
+def test_the_report_of_a_pull_request(rebuilt: Path, tmp_path: Path) -> None:
+    """Between two branches of a repository, on a clone without DVC's cache."""
+    clone = clone_of(rebuilt, tmp_path / "a clone")
+    run("git", "switch", "-q", "-c", "idea", cwd=clone)
+    metrics = clone / "metrics/evaluate.json"
+    metrics.write_text(metrics.read_text().replace('"count": ', '"count": 1'))
+    vouch(clone, {"evaluate": {"bins": 5}})
+    run("git", "commit", "-q", "-am", "Fewer bins", cwd=clone)
+    darkroom("pr-report", "main", "--pictures", "https://example.org/", cwd=clone)
+    text = (clone / "report/report.md").read_text()
+    for part in (
+        "Both were tested on the same",
+        "| `evaluate.bins` | `15` | `5` |",
+        "![tsne](https://example.org/plots/tsne.png)",
+    ):
+        assert part in text
+    assert re.search(r"\| metrics/evaluate\.json +\| count +\|", text)
+    assert "are those that the branch has committed" in text
+    (clone / "plots/roc.csv").write_text("changed")
+    vouch(clone)
+    darkroom("pr-report", "main", cwd=clone)
+    assert (
+        "not those that the branch has committed** (`dvc.lock`, `plots/roc.csv`)"
+        in (clone / "report/report.md").read_text()
+    )

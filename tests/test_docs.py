@@ -1,0 +1,74 @@
+"""The documentation is true: its commands run, its numbers are those of metrics/, its files, commands and params exist."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import ROOT, copy_of, darkroom, run
+from darkroom.report import summary
+from darkroom.system.trees import value_at
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NULL = {"split.group", "train_finetune.fingerprint"}  # params whose value is null
+FILES = {".py", ".csv", ".json", ".png", ".txt", ".md"}
+# Pages whose commands are run, in this order, in one project.
+RUN = ["README.md", "docs/how-to/experiments.md", "docs/how-to/changing-data.md"]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The code blocks of a page."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [block for found, block in re.findall(r"```(\w*)\n(.*?)```", text, re.S) if found == language]
+
+
+def commands(page: str) -> list[str]:
+    """The lines of the shell blocks of a page."""
+    return [line for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
+
+
+@pytest.mark.fast
+def test_the_results_table_is_that_of_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert summary.as_text() in README
+
+
+@pytest.mark.fast
+def test_the_measured_rows_are_those_of_the_benches() -> None:
+    measured = "".join(path.read_text() for path in (ROOT / "benchmarks/results").glob("*.md"))
+    rows = [row for page in PAGES for row in re.findall(r"^\|.* \([\d.]+-[\d.]+\).*\|$", page.read_text(), re.M)]
+    assert len(rows) >= 6
+    for row in rows:
+        assert row in measured
+
+
+def test_commands_run(rebuilt: Path, tmp_path: Path) -> None:
+    """In the order of the pages, on small data; `make` and `make test` are CI itself."""
+    project = copy_of(rebuilt, tmp_path / "a reader's")
+    shutil.copytree(rebuilt / "data/raw", tmp_path / "my images")
+    (tmp_path / "my images/mono-defective/notes.txt").touch()
+    assert all(len(commands(page)) >= 4 for page in RUN)
+    for line in (line for page in RUN for line in commands(page)):
+        shorter = line.replace("epochs=25", "epochs=1").replace("resolution=512", "resolution=64")
+        run("bash", "-ec", shorter.replace("/path/to/your/images", "'../my images'"), cwd=project)
+    assert run("git", "status", "--porcelain", "--untracked-files=no", cwd=project) == ""
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("page", [str(page.relative_to(ROOT)) for page in PAGES])
+def test_what_a_page_names_exists(page: str, tmp_path: Path) -> None:
+    """Files that it links to, commands of `darkroom`, and params, in code."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text):
+        assert ((ROOT / page).parent / link).exists(), link
+    if "decisions" in page:
+        return  # they tell history
+    known = set(re.findall(r"^\W*([a-z][a-z_-]*) ", darkroom("--help", cwd=tmp_path), re.M))
+    assert {"compare", "train_scratch"} <= known
+    assert set(re.findall(r"(?:^|`)darkroom ([a-z][a-z_-]*)", text, re.M)) <= known
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for key in re.findall(rf"`((?:{'|'.join(tree)})\.[a-z_.]+)(?:[:=][^`]*)?`", text):
+        assert value_at(tree, key) is not None or key in NULL or Path(key).suffix in FILES, key
