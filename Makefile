@@ -38,9 +38,9 @@ verify: setup
 	@$(BIN)/darkroom verify $(foreach change,$(SET),--set $(change))
 
 # Writes report/report.md, the comment on a pull request. BASE: the revision to compare with; PICTURES: a URL, ending in /, under
-# which the files of the branch can be seen.
+# which the files of the branch can be seen; FAIL_ON=worse ends with exit code 1 if an accuracy is worse.
 pr-report: setup
-	@$(BIN)/darkroom pr-report $(BASE) $(if $(PICTURES),--pictures "$(PICTURES)")
+	@$(BIN)/darkroom pr-report $(BASE) $(if $(PICTURES),--pictures "$(PICTURES)") $(if $(FAIL_ON),--fail-on "$(FAIL_ON)")
 
 # Compares the speed with fastai, plain PyTorch and the bare training step. QUICK=1 takes 5 minutes after `make` and writes
 # nothing. fastai is installed into a second environment, which also sees the packages of the first.

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 
 from conftest import build_once, clone_of, commit, copy_of, darkroom, read_csv, read_json, run, vouch
-from darkroom.comparison import compare, data_diff, gate
+from darkroom.comparison import compare, data_diff, gate, revision
 from darkroom.data.manifest import Row
 from darkroom.evaluation import bootstrap
+from darkroom.system.errors import UserError
 
 
 @pytest.fixture(scope="session")
@@ -72,11 +74,10 @@ def test_compare_says_what_is_better_and_what_is_not(branch: Path) -> None:
 
     commit(branch, "An idea")
     tree = json.loads(darkroom("compare", "main", "idea", "--json", cwd=branch))
-    assert tree["images"] == {"base": count - 1, "head": count, "shared": count - 1, "unknown": 0}
+    assert tree["images"] == {"base": count - 1, "head": count, "shared": count - 1, "unknown": 0, "groups": 0}
     verdicts = {(line["model"], line["metric"]): line["verdict"] for line in tree["headlines"]}
-    assert verdicts["scratch", "accuracy"] == verdicts["scratch", "macro_f1"] == "better"
-    assert verdicts["scratch", "ece"] is None  # of which no interval is to be trusted
-    assert {word for (model, _), word in verdicts.items() if model == "finetune"} == {"no evidence", None}
+    assert {word for (model, _), word in verdicts.items() if model == "scratch"} == {"better"}
+    assert {word for (model, _), word in verdicts.items() if model == "finetune"} == {"no evidence"}
     assert tree["flips"]
     assert all(flip["head"] == flip["actual"] for flip in tree["flips"])
     darkroom("compare", "main", "--html", "page.html", cwd=branch)
@@ -124,25 +125,28 @@ def test_images_of_a_renamed_class_are_left_out_and_said(branch: Path) -> None:
 
 
 @pytest.mark.fast
-def test_few_images_get_no_word_but_the_exact_tests() -> None:
-    """Macro F1 and AUROC of 12 images: their intervals would call equal models different too often."""
+def test_few_images_have_tests_and_no_intervals() -> None:
+    """12 images: a paired test keeps its level, a bootstrap interval does not."""
     labels = np.arange(12) % 3
     good, bad = np.eye(3)[labels], np.eye(3)[(labels + 1) % 3]
-    found = list(compare.compare_metrics("scratch", labels, good, bad, {"accuracy": compare.is_right}, 5))
-    assert {line.metric: line.verdict for line in found} == {
-        "accuracy": "worse",
-        "macro_f1": None,
-        "auroc": None,
-        "ece": None,
-    }
+    found = list(
+        compare.compare_metrics("scratch", labels, np.arange(12), (good, bad), {"accuracy": compare.is_right}, 5)
+    )
+    assert {line.metric: line.verdict for line in found} == dict.fromkeys(
+        ("accuracy", "macro_f1", "auroc", "ece"), "worse"
+    )
+    assert all(math.isnan(line.difference.low) for line in found)
 
 
 @pytest.mark.fast
 def test_a_drop_to_the_limit_is_no_more_than_the_limit() -> None:
     fallen = compare.Headline("scratch", "accuracy", bootstrap.Difference(1.0, 0.95, -0.2, 0.0), 1.0, "no evidence")
-    own = compare.Comparison("a", "b", {}, {}, 0, [fallen], [], [], {}, {}, [], [])
-    assert not gate.failures(own, False, {"accuracy": 0.05})
-    assert gate.failures(own, False, {"accuracy": 0.049})
+    own = compare.Comparison("a", "b", {}, {}, 0, [fallen], [], [], [], {}, [], [])
+    assert not gate.failures(own, None, {"accuracy": 0.05, "scratch.accuracy": 0.05})
+    assert gate.failures(own, None, {"accuracy": 0.049})
+    assert gate.failures(own, None, {"scratch.accuracy": 0.049})
+    with pytest.raises(UserError, match="no such metric"):
+        gate.failures(own, None, {"finetune.accuracy": 0.05})
 
 
 def add_model(project: Path, name: str, source: str) -> None:
@@ -175,7 +179,7 @@ def test_a_model_that_one_side_has_is_shown_and_not_compared(branch: Path) -> No
     assert "| the third one | accuracy | 0.000 |  |  |  | only in base |" in printed
     assert "third:" not in printed
     tree = json.loads(darkroom("compare", "idea", "main", "--json", cwd=branch))
-    assert set(tree["gate"]) == {"scratch", "finetune"}
+    assert {test["model"] for test in tree["gate"]} == {"scratch", "finetune"}
     assert {flip["model"] for flip in tree["flips"]} == {"scratch"}
     (line,) = [line for line in tree["headlines"] if (line["model"], line["metric"]) == ("third", "accuracy")]
     assert line["difference"] == {"base": 0.0, "head": None, "low": None, "high": None, "value": None}
@@ -351,3 +355,46 @@ def test_the_report_of_a_pull_request(rebuilt: Path, tmp_path: Path) -> None:
         "not those that the branch has committed** (`dvc.lock`, `plots/roc.csv`)"
         in (clone / "report/report.md").read_text()
     )
+
+
+def test_a_gate_on_the_same_results_is_refused(branch: Path) -> None:
+    printed = darkroom("compare", "main", "main", "--fail-on", "worse", cwd=branch, code=2)
+    assert "have the same results, so that the gate would let everything pass" in printed
+    commit(branch, "An idea")
+    printed = darkroom("pr-report", "HEAD", "--fail-on", "worse", cwd=branch, code=2)
+    assert "have the same results" in printed
+
+
+@pytest.mark.fast
+def test_a_class_that_falls_closes_the_gate() -> None:
+    """All images: 20 better and 20 worse. One class: 20 of 60 worse."""
+    labels = np.repeat([0, 1, 2], [60, 60, 60])
+    base, head = np.eye(3)[labels], np.eye(3)[labels]
+    base[60:80] = np.eye(3)[0]  # 20 of class 1 are wrong in base alone
+    head[:20] = np.eye(3)[1]  # 20 of class 0 are wrong in head alone
+    tests = compare.gate_tests(labels, np.arange(180), {"finetune": (base, head)}, ["a", "b", "c"])
+    closed = [(test.model, test.label) for test in tests if test.p < 0.05]
+    assert closed == [("finetune", "a")]
+    found = compare.Comparison(
+        "x", "y", {}, {}, 0, [compare.Headline("finetune", "accuracy", bootstrap.Difference(1, 1, 0, 0), 1.0, "")],
+        [], [], tests, {}, [], [],
+    )  # fmt: skip
+    (reason,) = gate.failures(found, "worse", {})
+    assert "in class 'a'" in reason
+    assert gate.failures(found, "worse:finetune", {}) == [reason]
+    with pytest.raises(UserError, match="worse:finetune"):
+        gate.failures(found, "worse:scratch", {})
+
+
+@pytest.mark.fast
+def test_a_thousand_classes_are_not_damaged() -> None:
+    """Each probability is rounded to 6 decimals, so that a sum may miss 1 by 5e-7 times the number of classes."""
+    classes = [f"c{index:04d}" for index in range(1000)]
+    probabilities = np.random.default_rng(0).dirichlet(np.full(1000, 0.4), 200).round(6)
+    worst = np.abs(probabilities.sum(1) - 1).max()
+    probabilities[0, 0] += 0.0009 - worst
+    rows = [dict(zip([f"probability_{c}" for c in classes], map(str, row), strict=True)) for row in probabilities]
+    assert revision._probabilities(rows, classes).shape == (200, 1000)
+    rows[0]["probability_c0000"] = str(float(rows[0]["probability_c0000"]) + 0.01)
+    with pytest.raises(ValueError, match="do not sum to 1"):
+        revision._probabilities(rows, classes)

@@ -12,6 +12,8 @@ from darkroom import runner
 from darkroom.system import dvc, git, markdown
 from darkroom.system.errors import UserError
 
+FAIL_ON = "Exit with 1 if there is evidence, at the 5 % level, that an accuracy, in all or in one class, is worse."
+MAX_DROP = "Exit with 1 if METRIC falls by more than DROP, of any model or of MODEL. May be repeated."
 DEFAULT_BASE = "Default: the commit at which this branch left main."
 
 app = typer.Typer(
@@ -124,14 +126,9 @@ def compare(
     ] = None,
     fail_on: Annotated[
         str | None,
-        typer.Option(
-            metavar="worse", help="Exit with 1 if there is evidence, at the 5 % level, that an accuracy is worse."
-        ),
+        typer.Option(metavar="worse[:MODEL]", help=FAIL_ON),
     ] = None,
-    max_drop: Annotated[
-        list[str] | None,
-        typer.Option(metavar="METRIC=DROP", help="Exit with 1 if METRIC falls by more than DROP. May be repeated."),
-    ] = None,
+    max_drop: Annotated[list[str] | None, typer.Option(metavar="[MODEL.]METRIC=DROP", help=MAX_DROP)] = None,
 ) -> None:
     """Compare the results of two revisions: what differs, and whether it is more than chance.
 
@@ -139,12 +136,12 @@ def compare(
     """
     from darkroom.comparison import compare, gate, page, revision, text
 
-    if fail_on not in (None, "worse"):
-        raise UserError(f"--fail-on {fail_on}: the one thing to fail on is 'worse'")
     drops = gate.drops(max_drop or [])
     sides = revision.load(base or revision.default_base()), revision.load(head)
+    if fail_on or drops:
+        gate.refuse_same(*sides)
     comparison = compare.compare(*sides)
-    reasons = gate.failures(comparison, fail_on is not None, drops)
+    reasons = gate.failures(comparison, fail_on, drops)
     if as_json:
         print(text.as_json(comparison), end="")
     else:
@@ -162,11 +159,17 @@ def pr_report(
     pictures: Annotated[
         str, typer.Option(help="The start of the URLs of the branch's files, to which `plots/NAME.png` is added.")
     ] = "../",
+    fail_on: Annotated[str | None, typer.Option(metavar="worse[:MODEL]", help=FAIL_ON)] = None,
+    max_drop: Annotated[list[str] | None, typer.Option(metavar="[MODEL.]METRIC=DROP", help=MAX_DROP)] = None,
 ) -> None:
     """Compare the work tree with BASE and write report/report.md for the reviewers of a pull request."""
-    from darkroom.comparison import pull_request
+    from darkroom.comparison import gate, pull_request
 
-    print(pull_request.write(base or None, pictures))
+    path, reasons = pull_request.write(base or None, pictures, fail_on, gate.drops(max_drop or []))
+    print(path)
+    for reason in reasons:
+        print(f"darkroom pr-report: {reason}", file=sys.stderr)
+    raise typer.Exit(bool(reasons))
 
 
 @app.command()

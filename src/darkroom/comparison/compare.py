@@ -10,13 +10,17 @@ import numpy as np
 
 from darkroom.comparison import data_diff
 from darkroom.comparison.revision import Predictions, Revision
-from darkroom.evaluation import bootstrap, metrics
+from darkroom.data import groups
+from darkroom.evaluation import bootstrap, metrics, paired
 from darkroom.evaluation.bootstrap import Difference
 from darkroom.system import lock
 from darkroom.system.errors import UserError
 from darkroom.system.trees import leaves
 
-FEW = 30  # images; with fewer, the bootstrap's intervals are too short: 6 to 30 of 100 pairs of equal models look different
+FEW = 30  # images; with fewer, the bootstrap's intervals are too short and are left out
+RARE = (
+    5  # images of a class; with fewer, the interval of a metric that averages over classes is too short and is left out
+)
 RESAMPLES = 2000  # of the paired bootstrap; the ends of an interval then vary by about 2 % of its width
 NEW, GONE = "new in head", "only in base"
 
@@ -32,9 +36,8 @@ class Headline:
         model: Its name in params.yaml.
         metric: A key of `titles.METRICS`.
         difference: The metric in base and in head. Also the interval of the difference, NaN if there is none.
-        p: The two-sided p value of McNemar's exact test. None if the metric is not an accuracy.
-        verdict: "better", "worse" or "no evidence". NEW or GONE if only one side has the model. None if neither a test nor an
-            interval can be trusted.
+        p: The two-sided mid-p value of the paired test (paired.py). None if the metric is not defined, or only one side has it.
+        verdict: "better", "worse" or "no evidence", by p at 5 %. NEW or GONE if only one side has the model. None without a p.
     """
 
     model: str
@@ -53,7 +56,7 @@ class ClassChange:
         label: The class.
         images: Number of shared test images of the class.
         base, head: The share of them about which the model is right.
-        p: The p value of McNemar's exact test, adjusted for all models and classes by Holm's method.
+        p: The two-sided mid-p value of the paired test, adjusted for all models and classes by Holm's method.
     """
 
     model: str
@@ -83,6 +86,21 @@ class Flip:
 
 
 @dataclass(frozen=True)
+class GateTest:
+    """A test of whether head is no worse: for the accuracy of a model, or for its accuracy in one class.
+
+    Attributes:
+        model: Its name in params.yaml.
+        label: The class; None for all classes.
+        p: One-sided and adjusted (`gate_tests`). Small if head is worse.
+    """
+
+    model: str
+    label: str | None
+    p: float
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The result of a comparison.
 
@@ -91,9 +109,10 @@ class Comparison:
         titles: Model -> its title in tables, for the models of both sides.
         images: Numbers of test images. `base` and `head`: all images of each side. `shared`: images that both sides have.
             `unknown`: images that both sides have, but with a class that only one side knows. They do not count as shared.
+            `groups`: groups of the shared images; 0 if the data set has none.
         relabelled: Number of shared images that the two sides label differently. Head's label counts for both sides.
         headlines, classes, flips: These are about the shared images.
-        gate: As `no_worse` returns it.
+        gate: As `gate_tests` returns it.
         params: Dotted key -> its values in base and in head, as JSON. None if a side has no such key.
         data: What happened to the images of data/raw.
         stages: The stages whose command, dependencies or params differ.
@@ -107,7 +126,7 @@ class Comparison:
     headlines: list[Headline]
     classes: list[ClassChange]
     flips: list[Flip]
-    gate: dict[str, float]
+    gate: list[GateTest]
     params: dict[str, tuple[str | None, str | None]]
     data: list[data_diff.Change]
     stages: list[str]
@@ -128,18 +147,26 @@ def compare(base: Revision, head: Revision) -> Comparison:
     in_base = {model: _over_classes(before, model, rows_before, classes) for model in before.probabilities}
     in_head = {model: _over_classes(after, model, rows_after, classes) for model in after.probabilities}
     both = {model: (in_base[model], in_head[model]) for model in in_head if model in in_base}
+    names = np.array(after.groups)[rows_after] if any(after.groups) else np.array(before.groups)[rows_before]
+    units = groups.units(names.tolist())
     right = accuracies(classes, head.params["evaluate"]["merge"])
     bins = head.params["evaluate"]["bins"] if before.classes == after.classes else None
     return Comparison(
         base=base.name,
         head=head.name,
         titles={**base.titles, **head.titles},
-        images={"base": len(before.keys), "head": len(after.keys), "shared": len(pairs), "unknown": unknown},
+        images={
+            "base": len(before.keys),
+            "head": len(after.keys),
+            "shared": len(pairs),
+            "unknown": unknown,
+            "groups": int(units.max()) + 1 if names.any() else 0,
+        },
         relabelled=int((actual != np.array(before.actual)[rows_before]).sum()),
-        headlines=list(_headlines(labels, in_base, in_head, right, bins)),
-        classes=class_changes(labels, both, classes),
+        headlines=list(_headlines(labels, units, in_base, in_head, right, bins)),
+        classes=class_changes(labels, units, both, classes),
         flips=[flip for model in both for flip in flips(model, labels, both[model], classes, after.paths, rows_after)],
-        gate=no_worse(labels, both),
+        gate=gate_tests(labels, units, both, classes),
         params=param_changes(base.params, head.params),
         data=data_diff.diff(base.manifest, head.manifest),
         stages=changed_stages(base.lock, head.lock),
@@ -179,6 +206,7 @@ def _over_classes(predictions: Predictions, model: str, rows: np.ndarray, classe
 
 def _headlines(
     labels: np.ndarray,
+    units: np.ndarray,
     in_base: Mapping[str, np.ndarray],
     in_head: Mapping[str, np.ndarray],
     right: Mapping[str, bootstrap.Right],
@@ -187,7 +215,7 @@ def _headlines(
     """The headlines of the models that both sides have, then of those that only head has, then of those that only base has."""
     for model, probabilities in in_head.items():
         if model in in_base:
-            yield from compare_metrics(model, labels, in_base[model], probabilities, right, bins)
+            yield from compare_metrics(model, labels, units, (in_base[model], probabilities), right, bins)
     for model in sorted(in_head.keys() - in_base.keys()):
         yield from one_sided(model, labels, in_head[model], NEW, right)
     for model in sorted(in_base.keys() - in_head.keys()):
@@ -219,37 +247,45 @@ def accuracies(classes: list[str], merge: str | None) -> dict[str, bootstrap.Rig
 def compare_metrics(
     model: str,
     labels: np.ndarray,
-    base: np.ndarray,
-    head: np.ndarray,
+    units: np.ndarray,
+    sides: tuple[np.ndarray, np.ndarray],
     right: Mapping[str, bootstrap.Right],
     bins: int | None,
 ) -> Iterator[Headline]:
-    """The metrics of one model that both sides have.
-
-    McNemar's exact test gives the verdict on an accuracy. The bootstrap interval gives the verdict on any other metric.
+    """The metrics of one model that both sides have. Each verdict is that of a paired test (paired.py).
 
     Args:
         model: Its name.
         labels: int64 (N,).
-        base, head: Probabilities, float (N, K).
+        units: int64 (N,), the group of each image, or the image itself.
+        sides: Probabilities of base and of head, float (N, K).
         right: As `accuracies` returns it.
         bins: Number of bins of the calibration error. None if the two sides have different classes. Macro F1, AUROC and
             calibration error are then left out, because their values for different classes cannot be compared.
     """
+    base, head = sides
     statistics = {metric: bootstrap.accuracy(function) for metric, function in right.items()}
+    tests = {
+        metric: paired.accuracy_test(function(labels, base), function(labels, head), units)
+        for metric, function in right.items()
+    }
     if bins:
         statistics |= {"macro_f1": bootstrap.macro_f1, "auroc": bootstrap.auroc}
-    for metric, difference in bootstrap.differences(statistics, labels, base, head, RESAMPLES).items():
-        p, verdict = None, None
-        if metric in right:
-            p = metrics.mcnemar(right[metric](labels, base), right[metric](labels, head)).p
-            verdict = _verdict(difference, p < metrics.LEVEL)
-        elif len(labels) >= FEW and not math.isnan(difference.low):
-            verdict = _verdict(difference, difference.low > 0 or difference.high < 0)
-        yield Headline(model, metric, difference, p, verdict)
+        exchanged = {"macro_f1": paired.macro_f1, "auroc": paired.auroc, "ece": paired.ece(bins)}
+        tests |= paired.metric_tests(exchanged, labels, base, head, units)
+    differences = bootstrap.differences(statistics, labels, base, head, units, RESAMPLES)
     if bins:  # no interval: a resample of a calibrated model looks less calibrated than the model is
-        before, after = (metrics.ece(labels, probabilities, bins) for probabilities in (base, head))
-        yield Headline(model, "ece", Difference(before, after, math.nan, math.nan), None, None)
+        before, after = (metrics.ece(labels, probabilities, bins) for probabilities in sides)
+        differences["ece"] = Difference(before, after, math.nan, math.nan)
+    rare = np.bincount(labels)[np.unique(labels)].min() < RARE
+    for metric, difference in differences.items():
+        if len(labels) < FEW or (rare and metric not in right):
+            difference = difference._replace(low=math.nan, high=math.nan)
+        p = tests[metric].two_sided
+        known = not math.isnan(p)
+        yield Headline(
+            model, metric, difference, p if known else None, _verdict(metric, difference, p) if known else None
+        )
 
 
 def one_sided(
@@ -262,34 +298,44 @@ def one_sided(
         yield Headline(model, metric, Difference(base, head, math.nan, math.nan), None, verdict)
 
 
-def _verdict(difference: Difference, significant: bool) -> str:
-    if not significant:
+def _verdict(metric: str, difference: Difference, p: float) -> str:
+    if p >= metrics.LEVEL:
         return "no evidence"
-    return "better" if difference.head > difference.base else "worse"
+    return "better" if (difference.head > difference.base) != (metric == "ece") else "worse"
 
 
-def no_worse(labels: np.ndarray, both: Sides) -> dict[str, float]:
-    """For each model, the one-sided p value of the hypothesis that its accuracy is no worse in head than in base.
+def gate_tests(labels: np.ndarray, units: np.ndarray, both: Sides, classes: list[str]) -> list[GateTest]:
+    """One-sided paired tests that head is no worse than base: for each model, and for each model in each class.
 
-    It is the mid-p of McNemar's test, adjusted for the number of models by Holm's method. It is small if head is worse.
+    The two families share the level of 5 % equally: the p values are adjusted by Holm's method within each family, and doubled.
     """
-    right = {model: [is_right(labels, side) for side in sides] for model, sides in both.items()}
-    p_values = [metrics.mid_p(int((base & ~head).sum()), int((head & ~base).sum())) for base, head in right.values()]
-    return dict(zip(right, metrics.holm(p_values), strict=True))
-
-
-def class_changes(labels: np.ndarray, both: Sides, classes: list[str]) -> list[ClassChange]:
-    """The classes in which the accuracy of a model changed by more than chance.
-
-    McNemar's exact test on the images of each class, adjusted for the number of models and classes by Holm's method.
-    """
-    tested = []
-    for model, (base, head) in both.items():
-        right = is_right(labels, base), is_right(labels, head)
+    families: tuple[list[GateTest], list[GateTest]] = [], []
+    for model, sides in both.items():
+        base, head = (is_right(labels, side) for side in sides)
+        families[0].append(GateTest(model, None, paired.accuracy_test(base, head, units).less))
         for index in np.unique(labels):
             members = labels == index
-            p = metrics.mcnemar(right[0][members], right[1][members]).p
-            before, after = (float(side[members].mean()) for side in right)
+            p = paired.accuracy_test(base[members], head[members], units[members]).less
+            families[1].append(GateTest(model, classes[index], p))
+    return [
+        replace(test, p=min(1.0, 2 * p))
+        for family in families
+        for test, p in zip(family, metrics.holm([test.p for test in family]), strict=True)
+    ]
+
+
+def class_changes(labels: np.ndarray, units: np.ndarray, both: Sides, classes: list[str]) -> list[ClassChange]:
+    """The classes in which the accuracy of a model changed by more than chance.
+
+    The paired test on the images of each class, adjusted for the number of models and classes by Holm's method.
+    """
+    tested = []
+    for model, sides in both.items():
+        base, head = (is_right(labels, side) for side in sides)
+        for index in np.unique(labels):
+            members = labels == index
+            p = paired.accuracy_test(base[members], head[members], units[members]).two_sided
+            before, after = float(base[members].mean()), float(head[members].mean())
             tested.append(ClassChange(model, classes[index], int(members.sum()), before, after, p))
     adjusted = metrics.holm([change.p for change in tested])
     changes = [replace(change, p=p) for change, p in zip(tested, adjusted, strict=True)]

@@ -4,14 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 
 from darkroom.comparison.compare import GONE, NEW, Comparison, Headline
+from darkroom.comparison.revision import Revision
 from darkroom.evaluation import metrics
+from darkroom.system import dvc, git
 from darkroom.system.errors import UserError
 
 ROUNDING = 1e-9  # in floats, 1.0 - 0.95 is slightly more than 0.05
 
 
 def drops(texts: Sequence[str]) -> dict[str, float]:
-    """The values METRIC=DROP of the option `--max-drop`, as metric -> drop.
+    """The values METRIC=DROP or MODEL.METRIC=DROP of the option `--max-drop`, as metric -> drop.
 
     Raises:
         UserError: A value has another form.
@@ -28,36 +30,74 @@ def drops(texts: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def failures(comparison: Comparison, fail_on_worse: bool, max_drop: Mapping[str, float]) -> list[str]:
+def refuse_same(base: Revision, head: Revision) -> None:
+    """Refuse a gate that compares results with themselves: it would let everything pass.
+
+    Raises:
+        UserError: Both sides are the same commit, or the work tree has the results that the commit `base` has.
+    """
+    if (head.commit or dvc.commit("HEAD")) != base.commit:
+        return
+    paths = ("params.yaml", "dvc.lock", "metrics", "plots", "data/manifest.csv")
+    if head.commit or not git.read("status", "--porcelain", "--", *paths):
+        raise UserError(
+            f"{base.name} and {head.name} have the same results, so that the gate would let everything pass: name the BASE to "
+            "compare with, such as HEAD~1 or origin/main"
+        )
+
+
+def watched(fail_on: str | None, comparison: Comparison) -> set[str]:
+    """The models that `--fail-on` watches: all for "worse", one for "worse:MODEL", none without the option.
+
+    Raises:
+        UserError: The value has another form, or the comparison has no such model.
+    """
+    if fail_on is None:
+        return set()
+    word, _, model = fail_on.partition(":")
+    known = {test.model for test in comparison.gate}
+    if word != "worse" or (model and model not in known):
+        names = " or ".join(f"worse:{name}" for name in sorted(known))
+        raise UserError(
+            f"--fail-on {fail_on}: the one thing to fail on is 'worse', for all models or as {names} for one"
+        )
+    return {model} if model else known
+
+
+def failures(comparison: Comparison, fail_on: str | None, max_drop: Mapping[str, float]) -> list[str]:
     """The reasons for exit code 1, one sentence each. Empty if there is none.
 
     Args:
         comparison: The comparison of base and head.
-        fail_on_worse: Fail if there is evidence, one-sided at 5 %, that the accuracy of a model is worse in head.
-        max_drop: Metric -> how far it may fall, whether that is chance or not. For the calibration error: how far it may rise.
+        fail_on: "worse" or "worse:MODEL": fail if there is evidence, one-sided at 5 %, that the accuracy of a model, or its
+            accuracy in a class, is worse in head.
+        max_drop: METRIC or MODEL.METRIC -> how far it may fall, whether that is chance or not. For the calibration error: how
+            far it may rise.
 
     Raises:
-        UserError: A metric of `max_drop` is not in the comparison, or cannot be computed.
+        UserError: An option names a model or a metric that is not in the comparison, or one that cannot be computed.
     """
     compared = [line for line in comparison.headlines if line.verdict not in (NEW, GONE)]
-    known = {line.metric for line in compared}
-    if (fail_on_worse or max_drop) and not compared:
+    if (fail_on or max_drop) and not compared:
         return ["base and head have no model in common, so that it is unknown whether head is worse"]
+    known = {name for line in compared for name in (line.metric, f"{line.model}.{line.metric}")}
     if unknown := sorted(max_drop.keys() - known):
         raise UserError(
             f"--max-drop {unknown[0]}: this comparison has no such metric (macro_f1, auroc and ece need the same classes on "
             f"both sides): name one of {', '.join(sorted(known))}"
         )
+    models = watched(fail_on, comparison)
     reasons = [
-        f"{model}: the accuracy is worse (mid-p {p:.2g}, one-sided, adjusted by Holm's method; "
-        "the verdicts in the table are two-sided)"
-        for model, p in comparison.gate.items()
-        if fail_on_worse and p < metrics.LEVEL
+        f"{test.model}: the accuracy {f'in class {test.label!r} ' if test.label else ''}is worse (mid-p {test.p:.2g}, one-sided, "
+        "adjusted by Holm's method; the verdicts in the table are two-sided)"
+        for test in comparison.gate
+        if test.model in models and test.p < metrics.LEVEL
     ]
     reasons += [
-        f"{line.model}: {line.metric} is worse by {drop:.4g}, more than {max_drop[line.metric]:g}"
+        f"{line.model}: {line.metric} is worse by {drop:.4g}, more than {max_drop[name]:g}"
         for line in compared
-        if line.metric in max_drop and (drop := _drop(line)) > max_drop[line.metric] + ROUNDING
+        for name in (line.metric, f"{line.model}.{line.metric}")
+        if name in max_drop and (drop := _drop(line)) > max_drop[name] + ROUNDING
     ]
     return reasons
 

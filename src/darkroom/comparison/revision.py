@@ -33,6 +33,7 @@ class Predictions:
         keys: N keys that identify the images across revisions: the SHA-256 of the content, and a number that counts its copies.
         paths: N paths, `class/.../name`.
         actual: N class names.
+        groups: N names of groups; all are "" if the data set has no groups.
         classes: K class names, sorted.
         probabilities: Model -> float (N, K).
     """
@@ -40,6 +41,7 @@ class Predictions:
     keys: list[str]
     paths: list[str]
     actual: list[str]
+    groups: list[str]
     classes: list[str]
     probabilities: dict[str, np.ndarray]
 
@@ -215,8 +217,9 @@ def _predictions(text: str, manifest: list[Row], shown: str) -> Predictions:
         raise UserError(
             f"{PREDICTIONS} of {shown} is damaged: run `dvc repro` there and commit what it changed"
         ) from None
-    keys = _keys(images[0], manifest, shown)
-    return Predictions(keys, [path for path, _ in images[0]], [label for _, label in images[0]], classes, probabilities)
+    tested = _tested(images[0], manifest, shown)
+    paths, actual = ([image[part] for image in images[0]] for part in (0, 1))
+    return Predictions(_keys(tested), paths, actual, [row.group for row in tested], classes, probabilities)
 
 
 def _probabilities(rows: Sequence[dict[str, str]], classes: Sequence[str]) -> np.ndarray:
@@ -226,14 +229,15 @@ def _probabilities(rows: Sequence[dict[str, str]], classes: Sequence[str]) -> np
         ValueError: There is no class, or a row is not a probability distribution.
     """
     probabilities = np.array([[float(row[f"{PREFIX}{label}"]) for label in classes] for row in rows])
-    # Sums are not exactly 1, because each probability was written to 6 digits.
-    if not classes or not (np.allclose(probabilities.sum(1), 1, atol=1e-4) and (probabilities >= 0).all()):
+    # Each probability was rounded to 6 decimals, so the error of a sum grows with the number of classes.
+    rounding = 1e-6 * max(1, len(classes))
+    if not classes or not ((np.abs(probabilities.sum(1) - 1) <= rounding).all() and (probabilities >= 0).all()):
         raise ValueError("the probabilities of an image do not sum to 1")
     return probabilities
 
 
-def _keys(images: Sequence[tuple[str, str]], manifest: list[Row], shown: str) -> list[str]:
-    """The keys of `Predictions` for (path, class) pairs of test images.
+def _tested(images: Sequence[tuple[str, str]], manifest: list[Row], shown: str) -> list[Row]:
+    """The row of the manifest of each (path, class) pair of test images.
 
     Raises:
         UserError: The images are not the manifest's test images.
@@ -247,10 +251,14 @@ def _keys(images: Sequence[tuple[str, str]], manifest: list[Row], shown: str) ->
             f"data/manifest.csv and {PREDICTIONS} of {shown} are not of one run ({len(unexpected) + len(missing)} of the test "
             "images differ): run `dvc repro` there and commit what it changed"
         )
+    return [tested[path] for path, _ in images]
+
+
+def _keys(tested: Sequence[Row]) -> list[str]:
+    """The keys of `Predictions` for rows of the manifest."""
     copies: Counter[str] = Counter()
     keys = []
-    for path, _ in images:
-        digest = tested[path].sha256
-        keys.append(f"{digest} {copies[digest]}")
-        copies[digest] += 1
+    for row in tested:
+        keys.append(f"{row.sha256} {copies[row.sha256]}")
+        copies[row.sha256] += 1
     return keys

@@ -40,6 +40,8 @@ def _opening(comparison: Comparison) -> str:
         lines.append(
             f"The test sets differ ({base:,} and {head:,} images): what follows is about the {shared:,} images that both have."
         )
+    if groups := comparison.images["groups"]:
+        lines.append(f"They come from {groups:,} groups. Groups are what tests and intervals count, not images.")
     if comparison.images["unknown"]:
         lines.append(
             f"{comparison.images['unknown']:,} more that both have are left out, because one of the two does not know their "
@@ -56,14 +58,14 @@ def _opening(comparison: Comparison) -> str:
 
 def _headlines(comparison: Comparison) -> str:
     lines = [
-        "| model | metric | base | head | difference (95 %) | McNemar's p | verdict |",
+        "| model | metric | base | head | difference (95 %) | p | verdict |",
         "|---|---|---:|---:|---:|---:|---|",
     ]
     lines += ["| " + " | ".join(_cells(line, comparison.titles[line.model])) + " |" for line in comparison.headlines]
     lines += [
         "",
-        "Each verdict is a test of its own at 5 %, so that a single one may be chance; "
-        "`--fail-on worse` is adjusted for the number of models.",
+        "p: two-sided mid-p of the paired randomisation test, which for the accuracies is McNemar's. Each verdict is a test of "
+        "its own at 5 %, so that a single one may be chance; `--fail-on worse` is adjusted for the number of models and classes.",
     ]
     return "\n".join(lines)
 
@@ -99,7 +101,7 @@ def _flips(comparison: Comparison) -> str:
     counts = Counter((flip.model, flip.head == flip.actual) for flip in comparison.flips)
     words = [
         f"{comparison.titles[model]}: {counts[model, True]} now right, {counts[model, False]} now wrong"
-        for model in comparison.gate
+        for model in dict.fromkeys(test.model for test in comparison.gate)
     ]
     lines = [f"<details><summary>Images that changed between right and wrong ({'; '.join(words)})</summary>", ""]
     lines += [

@@ -17,6 +17,7 @@ class Row(NamedTuple):
     split: str
     sha256: str
     reason: str
+    group: str = ""
 
 
 def read(revision: str | None) -> list[Row]:
@@ -37,7 +38,7 @@ def read(revision: str | None) -> list[Row]:
         text = content.decode("utf-8", "surrogateescape")
     try:
         return [
-            Row(row["path"], row["label"], row["split"], row["sha256"], row.get("reason") or "")
+            Row(row["path"], row["label"], row["split"], row["sha256"], row.get("reason") or "", row.get("group") or "")
             for row in csv.DictReader(io.StringIO(text, newline=""))
         ]
     except KeyError as error:

@@ -22,19 +22,41 @@ class Reliability(NamedTuple):
     images: int
 
 
-class McNemar(NamedTuple):
-    """How many images only the first, or only the second, of two models is right about, and the p value."""
+def accuracy(labels: np.ndarray, predicted: np.ndarray, units: np.ndarray) -> dict[str, float]:
+    """Share of right answers, with Wilson's score interval (1927) for the effective number of images.
 
-    only_first: int
-    only_second: int
-    p: float
+    Args:
+        labels, predicted: (N,), the classes.
+        units: int64 (N,), the unit of each image, from 0: its group, or the image itself.
+    """
+    right = labels == predicted
+    share, count, z = float(right.mean()), effective_count(right, units), stats.norm.ppf((1 + CONFIDENCE) / 2)
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return {"value": share, "low": max(0.0, centre - half), "high": min(1.0, centre + half)}
 
 
-def accuracy(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Share of right answers, with Wilson's score interval (1927), by SciPy."""
-    hits = int((labels == predicted).sum())
-    interval = stats.binomtest(hits, len(labels)).proportion_ci(CONFIDENCE, method="wilson")
-    return {"value": hits / len(labels), "low": interval.low, "high": interval.high}
+def effective_count(right: np.ndarray, units: np.ndarray) -> float:
+    """The number of independent images that tell as much about a share as these images, which come in groups.
+
+    It is the number of images over the design effect (Kish 1965), reduced for few groups by the t distribution (Korn and
+    Graubard 1998). For the design effect, two pseudo groups of half the mean size are added, one all right and one all wrong:
+    otherwise it is far too low where nearly all groups are all right.
+    """
+    groups = int(units.max()) + 1
+    if groups == len(right):
+        return float(groups)
+    if groups == 1:
+        return 1.0
+    sizes = np.bincount(units).astype(np.float64)
+    half = sizes.mean() / 2
+    hits, sizes = np.append(np.bincount(units, right), [half, 0.0]), np.append(sizes, [half, half])
+    total, number = sizes.sum(), len(sizes)
+    share = hits.sum() / total
+    variance = number / (number - 1) * ((hits - sizes * share) ** 2).sum() / total**2
+    effect = max(1.0, variance * total / (share * (1 - share)))
+    few = stats.norm.ppf((1 + CONFIDENCE) / 2) / stats.t.ppf((1 + CONFIDENCE) / 2, groups - 1)
+    return float(len(right) / effect * few**2)
 
 
 def macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -88,31 +110,6 @@ def merge_classes(classes: list[str], merge: str | None) -> np.ndarray:
     found = [re.search(merge, label) if merge else None for label in classes]
     texts = [(match.group(1) if match.re.groups else match.group()) if match else None for match in found]
     return np.array([text or label for text, label in zip(texts, classes, strict=True)])
-
-
-def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
-    """McNemar's exact test (1947) of whether two models are equally often right; p is two-sided.
-
-    Args:
-        first, second: bool (N,), whether each model is right about each image.
-    """
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    apart = only_first + only_second
-    p = float(stats.binomtest(only_first, apart, 0.5).pvalue) if apart else 1.0
-    return McNemar(only_first, only_second, p)
-
-
-def mid_p(only_base: int, only_head: int) -> float:
-    """The one-sided mid-p of McNemar's test: small if head is right less often than base.
-
-    Args:
-        only_base, only_head: The number of images about which only base, or only head, is right.
-
-    The exact test is conservative: at a level of 5 % it rejects clearly less often. Counting half of the observed outcome
-    stays close to the level (Fagerland, Lydersen and Laake 2013).
-    """
-    apart = only_base + only_head
-    return float(stats.binom.cdf(only_head - 1, apart, 0.5) + stats.binom.pmf(only_head, apart, 0.5) / 2)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -24,33 +24,38 @@ def as_text(seconds: float | None = None) -> str:
     if missing := [name for name in names if "title" not in scores.get(name, {})]:
         raise UserError(f"{RESULTS} has no model '{missing[0]}', which params.yaml lists: run `dvc repro`")
     titles = {name: scores[name]["title"] for name in names}
-    lines = [
-        f"{'on ' + str(scores['count']) + ' test images':26}" + "".join(f"{title:>24}" for title in titles.values())
-    ]
+    lines = [f"{_what(scores):26}" + "".join(f"{title:>24}" for title in titles.values())]
     for metric, title in METRICS.items():
         if all(metric in scores[name] for name in names):
             lines.append(f"{title:26}" + "".join(f"{with_interval(scores[name][metric]):>24}" for name in names))
-    lines += ["", *verdicts(scores["comparison"], titles)]
+    lines += ["", *verdicts(scores, titles)]
     lines.append("Charts: plots/*.png; all plots in one page: `dvc plots show`; metrics: `dvc metrics show`.")
     if seconds is not None:
         lines.append(f"It took {seconds // 60:.0f} min {seconds % 60:.0f} s.")
     return "\n".join(lines)
 
 
-def verdicts(comparison: dict[str, Any], titles: dict[str, str]) -> list[str]:
-    """Lines that say which model of each pair is better, by McNemar's exact test."""
-    pairs = list(combinations(titles, 2))
+def verdicts(scores: dict[str, Any], titles: dict[str, str]) -> list[str]:
+    """Lines that say which model of each pair is better, by the paired test: McNemar's, or for groups (paired.py)."""
+    comparison, pairs = scores["comparison"], list(combinations(titles, 2))
+    test = f"The paired test of {scores['groups']} groups" if "groups" in scores else "McNemar's test"
     if len(pairs) == 1:
         pair = comparison["_".join(pairs[0])]
         better = titles.get(pair["better"])
         verdict = f"the {better} model is better." if better else "no evidence that one is better."
-        return [f"McNemar's exact test: p = {pair['mcnemar_p']:.2g}, {verdict}"]
-    lines = [f"McNemar's exact test (p by Holm's method for {len(pairs)} pairs):"] if pairs else []
+        return [f"{test}: p = {pair['p']:.2g}, {verdict}"]
+    lines = [f"{test} (p by Holm's method for {len(pairs)} pairs):"] if pairs else []
     for first, second in pairs:
         pair = comparison[f"{first}_{second}"]
         verdict = f"{titles[pair['better']]} is better" if pair["better"] in titles else "no evidence"
-        lines.append(f"  {titles[first]} against {titles[second]}: p = {pair['mcnemar_p']:.2g}, {verdict}")
+        lines.append(f"  {titles[first]} against {titles[second]}: p = {pair['p']:.2g}, {verdict}")
     return lines
+
+
+def _what(scores: dict[str, Any]) -> str:
+    if "groups" in scores:
+        return f"{scores['count']} images, {scores['groups']} groups"
+    return f"on {scores['count']} test images"
 
 
 def with_interval(metric: dict[str, Any]) -> str:

@@ -10,9 +10,10 @@ import torch
 from pydantic import Field, field_validator
 from sklearn.metrics import roc_curve
 
+from darkroom.data.groups import units_of_side
 from darkroom.data.images import Folder, load_folder
 from darkroom.data.layout import SPLIT
-from darkroom.evaluation import bootstrap, metrics
+from darkroom.evaluation import bootstrap, metrics, paired
 from darkroom.networks import checkpoint, forward, registry
 from darkroom.networks.checkpoint import About
 from darkroom.networks.classifier import Classifier
@@ -69,12 +70,18 @@ def write_metrics(
     test: Folder, titles: dict[str, str], probabilities: dict[str, np.ndarray], choices: Params, seed: int
 ) -> None:
     """Each model's metrics, and the comparison of each pair of models."""
-    scores = {name: {"title": titles[name], **judge(test, p, choices, seed)} for name, p in probabilities.items()}
+    units = units_of_side(SPLIT / "test", test.paths)
+    scores = {
+        name: {"title": titles[name], **judge(test, p, units, choices, seed)} for name, p in probabilities.items()
+    }
     right = {name: p.argmax(1) == test.labels for name, p in probabilities.items()}
-    files.write_json("metrics/evaluate.json", {**scores, "comparison": compare_pairs(right), "count": len(test.labels)})
+    counts = {"count": len(test.labels)}
+    if (groups := int(units.max()) + 1) < len(units):
+        counts["groups"] = groups
+    files.write_json("metrics/evaluate.json", {**scores, "comparison": compare_pairs(right, units), **counts})
 
 
-def judge(test: Folder, probabilities: np.ndarray, choices: Params, seed: int) -> dict[str, Any]:
+def judge(test: Folder, probabilities: np.ndarray, units: np.ndarray, choices: Params, seed: int) -> dict[str, Any]:
     """Every metric of one model."""
     labels, predicted = test.labels, probabilities.argmax(1)
     values = {
@@ -83,9 +90,9 @@ def judge(test: Folder, probabilities: np.ndarray, choices: Params, seed: int) -
     }
     # The values are scikit-learn's. bootstrap.py computes the same metrics for all resamples at once, ten times as fast.
     weighted = {"macro_f1": bootstrap.macro_f1, "auroc": bootstrap.auroc}
-    intervals = bootstrap.intervals(weighted, labels, probabilities, choices.resamples, seed)
+    intervals = bootstrap.intervals(weighted, labels, probabilities, units, choices.resamples, seed)
     scores: dict[str, Any] = {
-        "accuracy": metrics.accuracy(labels, predicted),
+        "accuracy": metrics.accuracy(labels, predicted, units),
         # No interval: a resample of a calibrated model looks less calibrated than the model is.
         "ece": {"value": metrics.ece(labels, probabilities, choices.bins)},
         "per_class": metrics.per_class(labels, probabilities, test.classes),
@@ -93,36 +100,32 @@ def judge(test: Folder, probabilities: np.ndarray, choices: Params, seed: int) -
     }
     merged = metrics.merge_classes(test.classes, choices.merge)
     if len(set(merged)) < len(merged):
-        scores["merged_accuracy"] = metrics.accuracy(merged[labels], merged[predicted])
+        scores["merged_accuracy"] = metrics.accuracy(merged[labels], merged[predicted], units)
     return scores
 
 
 def with_interval(value: float, low: float, high: float) -> dict[str, float]:
-    """A metric and its interval, which is left out if no resample defines it."""
-    return {"value": value} | ({"low": low, "high": high} if np.isfinite(low) else {})
+    """A metric and its interval, which is left out if it is not defined or does not hold the value."""
+    return {"value": value} | ({"low": low, "high": high} if low <= value <= high else {})
 
 
-def compare_pairs(right: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-    """McNemar's test of each pair of models, adjusted by Holm's method for the number of pairs.
+def compare_pairs(right: dict[str, np.ndarray], units: np.ndarray) -> dict[str, dict[str, Any]]:
+    """The paired test of each pair of models' accuracies, adjusted by Holm's method for the number of pairs.
 
     Args:
         right: Model -> bool (N,), whether it is right about each image.
+        units: int64 (N,), the unit of each image, from 0.
     """
     pairs = list(combinations(right, 2))
-    results = [metrics.mcnemar(right[first], right[second]) for first, second in pairs]
-    adjusted = metrics.holm([result.p for result in results])
+    adjusted = metrics.holm([paired.accuracy_test(right[a], right[b], units).two_sided for a, b in pairs])
     return {
         f"{first}_{second}": {
-            f"only_{first}_right": result.only_first,
-            f"only_{second}_right": result.only_second,
-            "mcnemar_p": p,
-            "better": "no evidence"
-            if p >= metrics.LEVEL
-            else first
-            if result.only_first > result.only_second
-            else second,
+            f"only_{first}_right": int((right[first] & ~right[second]).sum()),
+            f"only_{second}_right": int((right[second] & ~right[first]).sum()),
+            "p": p,
+            "better": "no evidence" if p >= metrics.LEVEL else max(first, second, key=lambda name: right[name].sum()),
         }
-        for (first, second), result, p in zip(pairs, results, adjusted, strict=True)
+        for (first, second), p in zip(pairs, adjusted, strict=True)
     }
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from darkroom.data import assignment, leaks
+from darkroom.data import assignment, groups, leaks
 from darkroom.data.assignment import Image, Ratio
 from darkroom.data.images import open_rgb
 from darkroom.data.layout import GROUPS, MANIFEST, RAW, SIDES, SPLIT
@@ -154,8 +154,8 @@ def report_conflicts(images: Sequence[Image], choices: Params) -> int:
     Raises:
         UserError: A content has two labels, and `on_conflict` is fail.
     """
-    groups = leaks.conflicts([image.sha256 for image in images], [image.label for image in images])
-    for group in groups:
+    conflicts = leaks.conflicts([image.sha256 for image in images], [image.label for image in images])
+    for group in conflicts:
         names = " and ".join(repr(str(RAW / images[index].path)) for index in group)
         if choices.on_conflict == "fail":
             raise UserError(
@@ -163,7 +163,7 @@ def report_conflicts(images: Sequence[Image], choices: Params) -> int:
                 "or set split.on_conflict to report in params.yaml"
             )
         print(f"conflict: {names} are the same bytes under different labels")
-    return len(groups)
+    return len(conflicts)
 
 
 def near_duplicates(images: Sequence[Image], sides: Sequence[str], distance: int) -> list[leaks.Pair]:
@@ -177,9 +177,10 @@ def write_sides(images: Sequence[Image], sides: Sequence[str]) -> None:
     """Write data/split/train, val and test, each with a folder per class."""
     for side in SIDES:
         with files.new_folder(SPLIT / side) as folder:
-            for image, assigned in zip(images, sides, strict=True):
-                if assigned == side:
-                    link_or_copy(RAW / image.path, folder / image.path_in_side)
+            members = [image for image, assigned in zip(images, sides, strict=True) if assigned == side]
+            for image in members:
+                link_or_copy(RAW / image.path, folder / image.path_in_side)
+            groups.write(folder, {image.path_in_side: image.group for image in members})
 
 
 def write_manifest(found: Sequence[Found], images: Sequence[Image], sides: Sequence[str]) -> None:
