@@ -2,10 +2,10 @@
 
     python benchmarks/verdicts.py [--pairs 2000] [--exchanged 400]
 
-Two models answer the same images. Their logits are the sum of what makes an image hard for both models, what is hard in its group
-for both, what is hard in its group for one model, and noise of their own; the classes' logits are raised by a strength. With equal
-strengths the models are equally good, and a verdict is an error. The share of such errors is the level: it should be 5 %.
-Macro F1, AUROC and calibration error need random exchanges, and are simulated `--exchanged` times.
+Two models answer the same images. Their logits are sums of normal numbers: of the image and of its group, for both models and
+for one. The logit of the right class is raised by a strength. With equal strengths the models are equally good, and a verdict is
+an error. The share of such errors is the level: it should be 5 %. Macro F1, AUROC and calibration error need random exchanges,
+and are simulated `--exchanged` times.
 """
 
 import math

@@ -398,3 +398,16 @@ def test_a_thousand_classes_are_not_damaged() -> None:
     rows[0]["probability_c0000"] = str(float(rows[0]["probability_c0000"]) + 0.01)
     with pytest.raises(ValueError, match="do not sum to 1"):
         revision._probabilities(rows, classes)
+
+
+def test_groups_are_what_tests_count(branch: Path) -> None:
+    """One group per class: two models that differ on many images of one class differ in one group."""
+    printed = darkroom("compare", "main", cwd=branch)
+    assert "groups" not in printed.split("|")[0]
+    assert "| **better** |" in printed
+    rows = read_csv(branch / "data/manifest.csv")
+    write_rows(branch / "data/manifest.csv", [{**row, "group": row["label"]} for row in rows])
+    vouch(branch)
+    printed = darkroom("compare", "main", cwd=branch)
+    assert "They come from 4 groups." in printed
+    assert "| **better** |" not in printed

@@ -17,8 +17,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from conftest import set_params, stage, write_digits
-from darkroom.data import images, leaks
-from darkroom.data.images import load_folder
+from darkroom.data import groups, images, leaks
+from darkroom.data.images import list_images, load_folder
 from darkroom.data.survey import perceptual_hash, survey
 from darkroom.stages import split
 from darkroom.system import files, params
@@ -370,3 +370,20 @@ def test_no_images(folder: Path) -> None:
     for name in ("stats", "tsne"):
         with pytest.raises(UserError, match=r"data/split.* holds no images"):
             stage(name)
+
+
+def test_the_groups_of_a_side_are_a_hidden_table_in_it(folder: Path) -> None:
+    """Without groups there is none, so that the bytes of the side are those of its images."""
+    stage("split")
+    assert not (folder / "data/split/test/.groups.csv").exists()
+    paths = list_images("data/split/test")
+    assert groups.units_of_side("data/split/test", paths).tolist() == list(range(len(paths)))
+
+    set_params(folder, {"split": {"group": r"(\d+)\.png$", "salt": "2"}})
+    stage("split")
+    paths = list_images("data/split/test")
+    units = groups.units_of_side("data/split/test", paths)
+    names = [Path(path).stem for path in paths]
+    assert len(set(units)) == len(set(names)) == units.max() + 1 < len(paths)
+    assert all((units[i] == units[j]) == (names[i] == names[j]) for i in range(len(names)) for j in range(i))
+    assert ".groups.csv" not in [Path(path).name for path in paths]
