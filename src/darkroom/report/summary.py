@@ -38,7 +38,7 @@ def as_text(seconds: float | None = None) -> str:
 def verdicts(scores: dict[str, Any], titles: dict[str, str]) -> list[str]:
     """Lines that say which model of each pair is better, by the paired test: McNemar's, or for groups (paired.py)."""
     comparison, pairs = scores["comparison"], list(combinations(titles, 2))
-    test = f"The paired test of {scores['groups']} groups" if "groups" in scores else "McNemar's test"
+    test = f"The paired test of {comparison['groups']} groups" if "groups" in comparison else "McNemar's test"
     if len(pairs) == 1:
         pair = comparison["_".join(pairs[0])]
         better = titles.get(pair["better"])
@@ -53,8 +53,8 @@ def verdicts(scores: dict[str, Any], titles: dict[str, str]) -> list[str]:
 
 
 def _what(scores: dict[str, Any]) -> str:
-    if "groups" in scores:
-        return f"{scores['count']} images, {scores['groups']} groups"
+    if groups := scores["comparison"].get("groups"):
+        return f"{scores['count']} images, {groups} groups"
     return f"on {scores['count']} test images"
 
 

@@ -75,10 +75,10 @@ def write_metrics(
         name: {"title": titles[name], **judge(test, p, units, choices, seed)} for name, p in probabilities.items()
     }
     right = {name: p.argmax(1) == test.labels for name, p in probabilities.items()}
-    counts = {"count": len(test.labels)}
+    comparison: dict[str, Any] = dict(compare_pairs(right, units))
     if (groups := int(units.max()) + 1) < len(units):
-        counts["groups"] = groups
-    files.write_json("metrics/evaluate.json", {**scores, "comparison": compare_pairs(right, units), **counts})
+        comparison["groups"] = groups
+    files.write_json("metrics/evaluate.json", {**scores, "comparison": comparison, "count": len(test.labels)})
 
 
 def judge(test: Folder, probabilities: np.ndarray, units: np.ndarray, choices: Params, seed: int) -> dict[str, Any]:

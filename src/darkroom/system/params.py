@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from darkroom.system.errors import UserError
 
 PARAMS = Path("params.yaml")
-RESERVED = ("comparison", "count", "groups")  # keys of metrics/evaluate.json beside the models
+RESERVED = ("comparison", "count")  # keys of metrics/evaluate.json beside the models
 
 Positive = Annotated[float, Field(gt=0)]
 LearningRate = Annotated[float, Field(gt=0, le=1000)]
