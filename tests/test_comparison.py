@@ -4,15 +4,17 @@ import csv
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import build_once, clone_of, commit, copy_of, darkroom, read_csv, read_json, run, vouch
-from darkroom.comparison import compare, data_diff, gate, revision
-from darkroom.data.manifest import Row
+from darkroom.comparison import compare, data_diff, gate, revision, thumbnails
+from darkroom.data.manifest import NOT_SPLIT, Row
 from darkroom.evaluation import bootstrap
 from darkroom.system.errors import UserError
 
@@ -328,6 +330,101 @@ def test_the_copy_that_was_renamed_is_told_from_the_one_that_was_removed() -> No
     new = [Row("b/3", "b", "train", "s", "")]
     kinds = [(one.kind, one.old.path if one.old else "") for one in data_diff.diff(old, new)]
     assert kinds == [("removed", "a/1"), ("renamed", "b/2")]
+
+
+@pytest.mark.fast
+def test_a_copy_that_is_not_split_yet_is_paired_by_its_label() -> None:
+    """Its side is unknown, which is neither a move nor a reason to pair it with a copy of another class."""
+    old = [Row("a/1", "a", "train", "s", ""), Row("b/2", "b", "train", "s", ""), Row("b/4", "b", "test", "t", "")]
+    new = [Row("b/3", "b", NOT_SPLIT, "s", ""), Row("b/4", "b", NOT_SPLIT, "t", "")]
+    kinds = [(one.kind, one.old.path if one.old else "") for one in data_diff.diff(old, new)]
+    assert kinds == [("removed", "a/1"), ("renamed", "b/2")]
+
+
+@pytest.mark.fast
+def test_all_changes_can_be_listed() -> None:
+    changes = [data_diff.Change("added", None, Row(f"a/{i}", "a", "val", str(i), "")) for i in range(77)]
+    some, every = (data_diff.markdown(changes, "x", "y", listed) for listed in (data_diff.LISTED, None))
+    assert [text.count("\n- `a/") for text in (some, every)] == [20, 77]
+    assert "- and 57 more; `darkroom data-diff --all` lists all" in some
+    assert "more" not in every
+
+
+@pytest.mark.fast
+def test_thumbnails_are_of_every_kind_of_change() -> None:
+    def some(kind: str, count: int) -> list[data_diff.Change]:
+        rows = [Row(f"a/{index:04d}", "a", "train", "s", "") for index in range(count)]
+        return [data_diff.Change(kind, row if kind != "added" else None, row) for row in rows]
+
+    changes = [*some("added", 700), *some("relabelled", 3), *some("moved", 60)]
+    chosen = thumbnails.choose(changes, 48)
+    assert Counter(one.kind for one in chosen) == {"added": 23, "relabelled": 3, "moved": 22}
+    assert chosen == [one for one in changes if one in chosen]
+    assert int(data_diff.current(chosen[22]).path[2:]) > 600  # not only the first ones
+    assert thumbnails.choose(changes[:5], 48) == changes[:5]
+
+
+@pytest.mark.fast
+def test_captions_name_the_image() -> None:
+    name = "mono-defective/a-very-long-name-of-a-camera-0013.png"
+    old, new = Row(name, "a", "train", "s", ""), Row("b/2", "b", "test", "s", "")
+    assert thumbnails.shortened(name) == "mono-defective...camera-0013.png"
+    assert len(thumbnails.shortened(name)) == thumbnails.NAME
+    assert thumbnails.shortened("a\nb") == "'a\\nb'"
+    assert (
+        thumbnails.caption(data_diff.Change("removed", old, None))
+        == "removed (train)\nmono-defective...camera-0013.png"
+    )
+    for kind in ("relabelled", "moved", "renamed"):
+        assert "b/2" in thumbnails.caption(data_diff.Change(kind, old, new))
+
+
+def test_a_change_of_the_images_is_seen_before_the_split(digits: Path) -> None:
+    """In the folder alone, after `dvc add`, and after `dvc repro split`, which gives the new images a side."""
+    assert "No image differs" in darkroom("data-diff", cwd=digits)
+    raw, rows = digits / "data/raw", read_csv(digits / "data/manifest.csv")
+    relabelled, renamed, removed, changed = [row for row in rows if row["label"] == "digit-1"][:4]
+    for number in range(30):
+        Image.new("L", (32, 32), 8 * number).save(raw / f"digit-0/new-{number:02d}.png")
+    (raw / relabelled["path"]).rename(raw / "digit-2/was-1.png")
+    (raw / renamed["path"]).rename(raw / "digit-1/another-name.png")
+    (raw / removed["path"]).unlink()
+    Image.new("L", (32, 32), 255).save(raw / changed["path"])
+    (raw / "digit-0/broken.png").write_bytes(b"no image")
+
+    def check(printed: str) -> None:
+        assert "`data/manifest.csv` is older than `data/raw`: run `dvc repro split`" in printed
+        assert "| added | `digit-0` | not split yet | 30 |" in printed
+        assert "**added** (31)" in printed
+        assert "**removed** (2)" in printed
+        assert f"- `{removed['path']}` ({removed['split']})" in printed
+        assert f"({relabelled['split']}) to `digit-2/was-1.png` (not split yet): `digit-1` to `digit-2`" in printed
+        assert f"- `{renamed['path']}` to `digit-1/another-name.png` (not split yet)" in printed
+        assert "- `digit-0/broken.png` is not an image" in printed
+        assert "**moved**" not in printed
+
+    check(darkroom("data-diff", cwd=digits))
+    run("dvc", "add", "-q", "data/raw", cwd=digits)
+    printed = darkroom("data-diff", "--all", "--picture", "changes.png", cwd=digits)
+    check(printed)
+    assert "`digit-0/new-29.png`" in printed
+    assert "`changes.png`: 35 of 35 changed images." in printed
+    assert Image.open(digits / "changes.png").width > 900
+
+    run("dvc", "repro", "-q", "split", cwd=digits)
+    printed = darkroom("data-diff", cwd=digits)
+    assert "**added** (31)" in printed
+    assert "not split yet" not in printed
+    assert "is older than" not in printed
+
+
+def test_an_old_manifest_without_the_images_is_refused(measured: Path, tmp_path: Path) -> None:
+    clone = clone_of(measured, tmp_path / "a clone")
+    assert "No image differs" in darkroom("data-diff", cwd=clone)
+    tracked = clone / "data/raw.dvc"
+    tracked.write_text(tracked.read_text().replace("md5: ", "md5: 0", 1))
+    printed = darkroom("data-diff", cwd=clone, code=2)
+    assert "data/manifest.csv is older than data/raw.dvc, and data/raw is missing" in printed
 
 
 def test_the_report_of_a_pull_request(rebuilt: Path, tmp_path: Path) -> None:

@@ -99,17 +99,27 @@ def data_diff(
     picture: Annotated[
         Path | None, typer.Option(help="Also write thumbnails of the changed images to this PNG file.")
     ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="List all files, and not only the first 20 of each kind.")
+    ] = False,
 ) -> None:
-    """List the images that were added, removed, relabelled, moved, renamed or left out between two revisions."""
-    from darkroom.comparison import data_diff
+    """List the images that were added, removed, relabelled, moved, renamed or left out between two revisions.
+
+    The work tree is what data/raw holds now, even if `dvc repro` has not run since it was changed.
+    """
+    from darkroom.comparison import data_diff, work_tree
     from darkroom.data import manifest
 
-    changes = data_diff.diff(manifest.read(old), manifest.read(new))
-    print(data_diff.markdown(changes, old, new or "the work tree"), end="")
+    before = manifest.read(old)
+    after, is_stale = (manifest.read(new), False) if new else work_tree.read(before)
+    changes = data_diff.diff(before, after)
+    listed = None if every else data_diff.LISTED
+    note = work_tree.STALE if is_stale else ""
+    print(data_diff.markdown(changes, old, new or "the work tree", listed, note), end="")
     if picture and changes:
         from darkroom.comparison import thumbnails
 
-        thumbnails.of_changes(changes, old, new, picture)
+        print(f"\n{markdown.code(str(picture))}: {thumbnails.of_changes(changes, old, new, picture)}.")
 
 
 @app.command()

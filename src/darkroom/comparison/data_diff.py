@@ -1,10 +1,10 @@
 """What happened to the images between two revisions, read from their manifests."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from darkroom.data.manifest import Row
+from darkroom.data.manifest import NOT_SPLIT, Row
 from darkroom.system.markdown import cell, code
 
 KINDS = ("added", "removed", "relabelled", "moved", "renamed", "left out")
@@ -31,11 +31,10 @@ def diff(old: Sequence[Row], new: Sequence[Row]) -> list[Change]:
     only_old = _by_content([before[key] for key in before.keys() - after.keys()])
     only_new = _by_content([after[key] for key in after.keys() - before.keys()])
     for digest in only_old.keys() | only_new.keys():
-        olds, news = _paired(only_old.get(digest, []), only_new.get(digest, []))
-        common = min(len(olds), len(news))
-        changes += [_changed(one, other) for one, other in zip(olds, news, strict=False)]
-        changes += [Change("removed", row, None) for row in olds[common:]]
-        changes += [Change("added", None, row) for row in news[common:]]
+        pairs, removed, added = _pairs(only_old.get(digest, []), only_new.get(digest, []))
+        changes += [_changed(one, other) for one, other in pairs]
+        changes += [Change("removed", row, None) for row in removed]
+        changes += [Change("added", None, row) for row in added]
     known = {(row.path, row.reason) for row in old}
     changes += [Change("left out", None, row) for row in new if row.reason and (row.path, row.reason) not in known]
     return sorted((one for one in changes if one.kind), key=lambda one: (KINDS.index(one.kind), current(one).path))
@@ -45,7 +44,7 @@ def _changed(old: Row, new: Row) -> Change:
     """The most important thing that happened to an image. The kind is "" if nothing happened."""
     kind = (
         "relabelled" if old.label != new.label
-        else "moved" if old.split != new.split
+        else "moved" if old.split != new.split != NOT_SPLIT
         else "renamed" if old.path != new.path
         else ""
     )  # fmt: skip
@@ -60,24 +59,23 @@ def _by_content(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return groups
 
 
-def _paired(olds: list[Row], news: list[Row]) -> tuple[list[Row], list[Row]]:
-    """Order the copies of one image so that copies with the same label and split have the same index in both lists.
+def _pairs(olds: Sequence[Row], news: Sequence[Row]) -> tuple[list[tuple[Row, Row]], list[Row], list[Row]]:
+    """Pair the copies of one image: those of the same label and split first, then those of the same label, then the rest.
 
-    These copies come first. The rest follows.
+    Returns:
+        The pairs, the old rows without a partner, and the new rows without one.
     """
-    kept = Counter((row.label, row.split) for row in olds) & Counter((row.label, row.split) for row in news)
-
-    def ordered(rows: list[Row]) -> list[Row]:
-        left = kept.copy()
-        first: list[Row] = []
-        rest: list[Row] = []
-        for row in sorted(rows, key=lambda row: (row.label, row.split, row.path)):
-            key = (row.label, row.split)
-            (first if left[key] else rest).append(row)
-            left[key] -= bool(left[key])
-        return first + rest
-
-    return ordered(olds), ordered(news)
+    levels: list[Callable[[Row], object]] = [lambda row: (row.label, row.split), lambda row: row.label, lambda _: None]
+    olds, news = (sorted(rows, key=lambda row: (row.label, row.split, row.path)) for rows in (olds, news))
+    pairs: list[tuple[Row, Row]] = []
+    for key in levels:
+        partners = defaultdict(list)
+        for row in reversed(news):
+            partners[key(row)].append(row)  # so that pop() takes the first
+        pairs += [(row, partners[key(row)].pop()) for row in olds if partners[key(row)]]
+        paired = {id(row) for pair in pairs for row in pair}
+        olds, news = ([row for row in rows if id(row) not in paired] for rows in (olds, news))
+    return pairs, list(olds), list(news)
 
 
 def current(change: Change) -> Row:
@@ -87,12 +85,19 @@ def current(change: Change) -> Row:
     return row
 
 
-def markdown(changes: Sequence[Change], old: str, new: str) -> str:
-    """The changes as Markdown: a table of counts by class and split, then the files."""
+def markdown(changes: Sequence[Change], old: str, new: str, listed: int | None = LISTED, note: str = "") -> str:
+    """The changes as Markdown: a table of counts by class and split, then the files.
+
+    Args:
+        changes: The changes, sorted.
+        old, new: What the two revisions are called.
+        listed: The number of files of each kind that are named. None: all.
+        note: A sentence below the heading.
+    """
     if not changes:
         return f"No image differs between {code(old)} and {code(new)}.\n"
     counts = Counter((one.kind, current(one).label, current(one).split) for one in changes if one.kind != "left out")
-    lines = [f"### Images: {code(old)} to {code(new)}", ""]
+    lines = [f"### Images: {code(old)} to {code(new)}", "", *([note, ""] if note else [])]
     if counts:
         lines += ["| change | class | split | images |", "|---|---|---|---:|"]
         ranked = sorted(counts.items(), key=lambda item: (KINDS.index(item[0][0]), item[0]))
@@ -101,9 +106,9 @@ def markdown(changes: Sequence[Change], old: str, new: str) -> str:
         of_kind = [one for one in changes if one.kind == kind]
         if of_kind:
             lines += ["", f"**{kind}** ({len(of_kind)})", ""]
-            lines += [f"- {_in_words(one)}" for one in of_kind[:LISTED]]
-            if len(of_kind) > LISTED:
-                lines.append(f"- and {len(of_kind) - LISTED} more")
+            lines += [f"- {_in_words(one)}" for one in of_kind[:listed]]
+            if listed is not None and len(of_kind) > listed:
+                lines.append(f"- and {len(of_kind) - listed} more; `darkroom data-diff --all` lists all")
     return "\n".join(lines) + "\n"
 
 

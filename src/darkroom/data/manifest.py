@@ -8,9 +8,14 @@ from darkroom.data.layout import MANIFEST
 from darkroom.system import dvc, git
 from darkroom.system.errors import UserError
 
+NOT_SPLIT = "not split yet"  # the side of an image that data/raw has and the manifest does not
+
 
 class Row(NamedTuple):
-    """A file of data/raw. `reason` says why it cannot be used; it is "" for an image that was split."""
+    """A file of data/raw. `reason` says why it cannot be used; it is "" for an image that was split.
+
+    The side `split` is `NOT_SPLIT` only in rows that were read from data/raw itself.
+    """
 
     path: str
     label: str

@@ -49,7 +49,7 @@ def survey(raw: Path, max_megapixels: float, depth: int = 1) -> list[Found]:
         max_megapixels: Larger images are not decoded.
         depth: The number of folders above an image: 1 in class/name, 2 in side/class/name.
     """
-    paths = sorted(_walk(raw))
+    paths = sorted(walk(raw))
     reasons = {path: refused_by_name(raw, path, depth) for path in paths}
     usable = [path for path in paths if not reasons[path]]
     hashes = dict(zip(usable, on_every_core(partial(_sha256, raw), usable), strict=True))
@@ -66,7 +66,7 @@ def survey(raw: Path, max_megapixels: float, depth: int = 1) -> list[Found]:
     return [found(path) for path in paths]
 
 
-def _walk(raw: Path) -> Iterator[str]:
+def walk(raw: Path) -> Iterator[str]:
     """The paths of all files in `raw`, and of links to folders, which are not followed."""
     for folder, folders, names in os.walk(raw):
         links = [name for name in folders if (Path(folder) / name).is_symlink()]
