@@ -1,8 +1,10 @@
 """The epochs of a training: which one is kept, and what is written about them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from statistics import median
 
 
 @dataclass(frozen=True)
@@ -62,3 +64,38 @@ def describe(epoch: Epoch, epochs: int) -> str:
         f"epoch {epoch.epoch:3d}/{epochs}  train loss {epoch.train_loss:.3f} accuracy {epoch.train_accuracy:.3f}  "
         f"val loss {epoch.val_loss:.3f} accuracy {epoch.val_accuracy:.3f}"
     )
+
+
+def explain(history: Sequence[Epoch], images: int) -> list[str]:
+    """Lines for people and logs: which epoch was chosen, which ones tie with it, and whether val is too small to choose by.
+
+    Args:
+        history: The epochs of a training that has ended.
+        images: The number of val images.
+    """
+    chosen = best(history)
+    hits = round(chosen.val_accuracy * images)
+    lines = [
+        f"chosen: epoch {chosen.epoch} of {len(history)}, val accuracy {chosen.val_accuracy:.3f} ({hits} of {images} images)"
+    ]
+    ties = [epoch for epoch in history if epoch.val_accuracy == chosen.val_accuracy and epoch is not chosen]
+    if ties:
+        numbers = ", ".join(str(epoch.epoch) for epoch in ties)
+        same = any(epoch.val_loss == chosen.val_loss for epoch in ties)
+        decided = "the lowest val loss decided" + (", then the earliest epoch" if same else "")
+        lines.append(f"the same val accuracy in epoch {numbers}: {decided}")
+    # The chosen epoch is the best of many, so that its lead contains luck. A lead below one standard error may be luck alone.
+    lead = chosen.val_accuracy - median(epoch.val_accuracy for epoch in history)
+    error = standard_error(hits, images)
+    if len(history) > 1 and error > lead:
+        lines.append(
+            f"val is too small to choose an epoch by: the accuracy of the chosen one is {lead:.3f} above that of the median "
+            f"epoch, and its standard error on {images} images is {error:.3f}; split.ratio can give val more images"
+        )
+    return lines
+
+
+def standard_error(hits: int, images: int) -> float:
+    """The standard error of an accuracy, by Agresti and Coull 1998: it is not 0 if all images or none are right."""
+    share = (hits + 2) / (images + 4)
+    return math.sqrt(share * (1 - share) / (images + 4))

@@ -124,6 +124,8 @@ def fit(model: Classifier, optimizer: torch.optim.Optimizer, task: Task) -> list
         rows = [astuple(epoch) for epoch in epochs]
         resume.save(task.stage, key, {"learner": learner.state_dict(), "epochs": rows, "best": best})
         tqdm.write(history.describe(epochs[-1], task.recipe.epochs))  # after saving: what is logged is kept
+    for line in history.explain(epochs, len(task.val.labels)):
+        tqdm.write(line)
     model.load_state_dict(best)
     return epochs
 
