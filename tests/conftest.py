@@ -35,6 +35,7 @@ from sklearn.datasets import load_digits  # noqa: E402
 
 from darkroom import cli  # noqa: E402
 from darkroom.data import demo  # noqa: E402
+from darkroom.data.tracked import is_demo  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 STAGE = ROOT / "src/darkroom"  # `python STAGE NAME` runs a stage
@@ -42,7 +43,6 @@ TRAVELS = [
     "dvc.yaml",
     "params.yaml",
     "src",
-    ".dvc/config",
     ".dvc/plots",
     ".dvc/.gitignore",
     ".gitignore",
@@ -51,15 +51,10 @@ TRAVELS = [
     "data/groups.csv",
 ]
 
-# Small enough for seconds, and otherwise the params as committed.
-SMALL: dict[str, dict[str, object]] = {
-    "run": {"threads": 1},
-    "images": {"resolution": 32},
-    "train_scratch": {"epochs": 3, "batch_size": 16, "width": 4, "blocks": 3},
-    "train_finetune": {"epochs": 1, "batch_size": 16},
-    "evaluate": {"resamples": 100},
-    "tsne": {"perplexity": 5},
-}
+PARAMS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("params.yaml").read_text())
+DVC_CONFIG = (
+    "[core]\n    analytics = false\n    check_update = false\n"  # without the project's remote, which no test may reach
+)
 
 # Runs when Python starts, in every process of a stage that DVC runs. Each path that is opened, listed, linked, renamed or
 # removed is written to AUDIT/STAGE.log, with how; a read of a file that does not exist reads nothing. When the stage ends, the
@@ -111,7 +106,15 @@ def no_process_if_fast(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need the rebuilt project come first, so that one worker builds it while the other runs the tests at the end."""
+    """Skip tests of the product in a project that has other images than the demo.
+
+    Tests that need the rebuilt project come first, so that one worker builds it while the other runs the tests at the end.
+    """
+    if not is_demo(ROOT):
+        reason = "about Darkroom's own README, pages and results; data/raw.dvc does not track the demo here"
+        for item in items:
+            if item.get_closest_marker("product"):
+                item.add_marker(pytest.mark.skip(reason=reason))
     items.sort(key=lambda item: not {"rebuilt", "copy", "branch"} & set(getattr(item, "fixturenames", ())))
 
 
@@ -193,6 +196,18 @@ def set_params(project: Path, changes: Mapping[str, Mapping[str, object]]) -> No
     path.write_text(yaml.safe_dump(tree))
 
 
+def pinned(tree: Mapping[str, Any], values: Mapping[str, Any] = PARAMS) -> dict[str, Any]:
+    """The params `tree` with those of tests/params.yaml, so that no test depends on what a project has set."""
+    inner = {key: pinned(tree.get(key) or {}, value) for key, value in values.items() if isinstance(value, Mapping)}
+    return {**tree, **values, **inner}
+
+
+def pin_params(project: Path) -> None:
+    """Give the keys that are in tests/params.yaml the values that they have there."""
+    path = project / "params.yaml"
+    path.write_text(yaml.safe_dump(pinned(yaml.safe_load(path.read_text()))))
+
+
 def vouch(project: Path, changes: Mapping[str, Mapping[str, object]] | None = None) -> None:
     """Have dvc.lock say that what lies in `project` was built like this, with `changes` of keys of params.yaml."""
     set_params(project, changes or {})
@@ -236,6 +251,7 @@ def copy_project(target: Path) -> None:
             shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         else:
             shutil.copyfile(source, target / name)
+    (target / ".dvc/config").write_text(DVC_CONFIG)
 
 
 def copy_of(project: Path, target: Path) -> Path:
@@ -265,7 +281,7 @@ def commit(project: Path, message: str) -> None:
 def make_project(target: Path, write_raw: Callable[[Path], None]) -> Path:
     """A committed Git + DVC project with small params and its own images, in a folder with a space in its name."""
     copy_project(target)
-    set_params(target, SMALL)
+    pin_params(target)
     write_raw(target / "data" / "raw")
     run("git", "init", "-q", "-b", "main", cwd=target)
     sign(target)
@@ -362,7 +378,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copyfile(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
-    set_params(tmp_path, SMALL)
+    pin_params(tmp_path)
     write_digits(tmp_path / "data" / "raw", 30)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from conftest import ROOT, STAGE, darkroom, run, set_params
 from darkroom import runner
@@ -50,6 +51,13 @@ def test_dvc_stops_without_a_traceback(digits: Path) -> None:
     assert "darkroom train_finetune: neither torchvision nor timm has a backbone 'resnet19'" in printed
     assert "Traceback" not in printed
     assert not list((digits / "models").glob("*.pth"))
+
+
+@pytest.mark.fast
+def test_a_workflow_runs_all_checks() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    assert "make test" in [step.get("run") for step in workflow["jobs"]["test"]["steps"]]
 
 
 def test_workflows_are_sound() -> None:

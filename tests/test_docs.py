@@ -11,7 +11,8 @@ from conftest import ROOT, copy_of, darkroom, run
 from darkroom.report import summary
 from darkroom.system.trees import value_at
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+pytestmark = pytest.mark.product
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NULL = {"split.group", "train_finetune.fingerprint"}  # params whose value is null
 FILES = {".py", ".csv", ".json", ".png", ".txt", ".md"}
@@ -33,7 +34,7 @@ def commands(page: str) -> list[str]:
 @pytest.mark.fast
 def test_the_results_table_is_that_of_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert summary.as_text() in README
+    assert summary.as_text() in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.fast

@@ -100,6 +100,7 @@ def test_deps_repairs_what_is_stale_and_leaves_the_rest(sources: Path) -> None:
 
 
 @pytest.mark.fast
+@pytest.mark.product
 def test_the_stages_are_those_of_the_design() -> None:
     assert list(DAG) == ["split", "stats", "train_scratch", "train_finetune", "evaluate", "tsne"]
     assert sorted(DAG) == runner.names()

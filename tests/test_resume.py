@@ -145,6 +145,7 @@ def test_workers_of_a_killed_stage_end(folder: Path) -> None:
     wait_until_none(lambda: [path for path in states if path.exists() and path.read_text().split()[2] != "Z"])
 
 
+@pytest.mark.product  # it has the params of the project, but for a few
 def test_a_short_soak(tmp_path: Path) -> None:
     """benchmarks/soak.py, which kills stages at random moments; in full also the others and `dvc repro` itself."""
     printed = run("python", ROOT / "benchmarks/soak.py", "--kills", "1", "split", "train_scratch", cwd=tmp_path)

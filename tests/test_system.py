@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from conftest import ROOT, RUN, set_params
+from conftest import RUN, set_params
 from darkroom import runner
 from darkroom.stages import split
 from darkroom.system import device, files, params
@@ -110,6 +110,7 @@ def test_a_stage_that_dvc_yaml_does_not_have_is_refused(folder: Path, capsys: py
 
 def test_the_list_of_models(folder: Path) -> None:
     path = folder / "params.yaml"
+    tree = yaml.safe_load(path.read_text())
     assert params.models() == ["scratch", "finetune"]
     for models, message in (
         (["scratch", "third_2"], None),
@@ -126,7 +127,7 @@ def test_the_list_of_models(folder: Path) -> None:
         (["count"], "another name than comparison and count"),
         (["comparison"], "another name than comparison and count"),
     ):
-        path.write_text(yaml.safe_dump({**yaml.safe_load((ROOT / "params.yaml").read_text()), "models": models}))
+        path.write_text(yaml.safe_dump({**tree, "models": models}))
         if message is None:
             assert params.models() == models
         else:

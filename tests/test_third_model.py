@@ -6,24 +6,24 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from conftest import ROOT, run
 
-PAGE = (ROOT / "docs/how-to/add-a-model.md").read_text(encoding="utf-8")
-(STAGE,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-SECTION, ENTRY, MODELS = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
-
 
 def follow_the_page(project: Path) -> None:
     """Add the model: a stage file, a section of params.yaml, an entry in dvc.yaml, a word in the list."""
-    (project / "src/darkroom/stages/train_linear.py").write_text(STAGE)
+    page = (ROOT / "docs/how-to/add-a-model.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    section, entry, models = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    (project / "src/darkroom/stages/train_linear.py").write_text(code)
     params = (project / "params.yaml").read_text()
-    listed = re.sub(r"^models:.*?(?=^\w)", MODELS, params, flags=re.M | re.S)
+    listed = re.sub(r"^models:.*?(?=^\w)", models, params, flags=re.M | re.S)
     assert listed != params
-    (project / "params.yaml").write_text(f"{listed}\n{SECTION}")
+    (project / "params.yaml").write_text(f"{listed}\n{section}")
     dag = (project / "dvc.yaml").read_text()
-    (project / "dvc.yaml").write_text(dag.replace("  evaluate:\n", f"{ENTRY}  evaluate:\n"))
+    (project / "dvc.yaml").write_text(dag.replace("  evaluate:\n", f"{entry}  evaluate:\n"))
     run("darkroom", "deps", cwd=project)
 
 
@@ -33,6 +33,7 @@ def models_of(path: Path) -> set[str]:
         return {row["model"] for row in csv.DictReader(stream)}
 
 
+@pytest.mark.product
 def test_a_third_model(rebuilt: Path, tmp_path: Path) -> None:
     project = tmp_path / "three models"
     shutil.copytree(rebuilt, project, symlinks=True)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
 
-from conftest import ROOT, set_params, stage
+from conftest import ROOT, pinned, set_params, stage
 from darkroom.networks import registry
 from darkroom.stages import train_finetune, train_scratch
 from darkroom.system import files, params
@@ -152,9 +152,9 @@ def test_random_erasing_fills_rectangles_with_the_mean_colour() -> None:
 
 
 def recipe(stage_module: ModuleType, **changes: object) -> Recipe:
-    """The section of a training stage in params.yaml, with `changes`."""
+    """The section of a training stage in the tests' params, with `changes`."""
     section = stage_module.__name__.rpartition(".")[2]
-    read: Recipe = stage_module.Params.model_validate({**params.read(ROOT / "params.yaml")[section], **changes})
+    read: Recipe = stage_module.Params.model_validate({**pinned(params.read(ROOT / "params.yaml"))[section], **changes})
     return read
 
 

@@ -39,7 +39,8 @@ def provide_raw() -> None:
 
 def is_demo(project: Path) -> bool:
     """Whether data/raw.dvc of `project` tracks the demo data."""
-    return demo.MD5 in (project / TRACKED).read_text(encoding="utf-8")
+    tracked = project / TRACKED
+    return tracked.exists() and demo.MD5 in tracked.read_text(encoding="utf-8")
 
 
 def _check_changes() -> None:
