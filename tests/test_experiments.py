@@ -1,14 +1,108 @@
 """Experiments, seeds and the search, on a real repository."""
 
+import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from conftest import commit, darkroom, run, surroundings, wait_until_none
+from conftest import (
+    build_once,
+    commit,
+    copy_of,
+    copy_project,
+    darkroom,
+    run,
+    set_params,
+    sign,
+    surroundings,
+    wait_until_none,
+)
 from darkroom.experiments import seeds, tune
 from darkroom.system import lock
+
+# Stands in for the stages, so that an experiment takes no longer than DVC needs. MEANWHILE is what the user does while it runs.
+STAGE = """
+import json, os, subprocess, sys
+from pathlib import Path
+import yaml
+subprocess.run(os.environ.get("MEANWHILE", "true"), shell=True, check=True)
+params = yaml.safe_load(Path("params.yaml").read_text())
+value = params["train_scratch"]["lr"] + params["run"]["seed"] / 100
+results = {
+    "train_scratch": {"val_loss": value},
+    "evaluate": {"count": 9, **{name: {"title": name, "accuracy": {"value": value}} for name in params["models"]}},
+}
+Path("metrics").mkdir(exist_ok=True)
+Path(f"metrics/{sys.argv[1]}.json").write_text(json.dumps(results[sys.argv[1]]))
+"""
+LR = 0.05  # train_scratch.lr as committed
+
+# Runs when Python starts. DVC writes repro.dat when it has set the params of an experiment but not yet put them back.
+KILL = """
+import os, signal, sys
+def hook(event, args):
+    if event == "open" and str(args[0]).endswith("repro.dat"):
+        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+"""
+
+
+@pytest.fixture(scope="session")
+def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A committed project whose stages are STAGE. Its results are those of another learning rate."""
+
+    def build(folder: Path) -> None:
+        project = folder / "staged"
+        copy_project(project)
+        (project / "stage.py").write_text(STAGE)
+        stages = {
+            name: {
+                "cmd": f"python stage.py {name}",
+                "deps": ["stage.py"],
+                "params": ["run", "train_scratch"],
+                "metrics": [{f"metrics/{name}.json": {"cache": False}}],
+            }
+            for name in ("train_scratch", "evaluate")
+        }
+        (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+        set_params(project, {"train_scratch": {"lr": 0.9}})
+        run("git", "init", "-q", "-b", "main", cwd=project)
+        sign(project)
+        run("dvc", "repro", "-q", cwd=project)
+        set_params(project, {"train_scratch": {"lr": LR}})
+        commit(project, "A project")
+
+    return build_once(tmp_path_factory, "staged", build) / "staged"
+
+
+@pytest.fixture
+def quick(staged: Path, tmp_path: Path) -> Path:
+    """A copy of `staged` to work in."""
+    return copy_of(staged, tmp_path / "a quick project")
+
+
+def meanwhile(project: Path) -> str:
+    """A command that commits another learning rate and number of epochs in `project`, and then edits the seed."""
+    edits = [("lr: [0-9.]*", "lr: 0.5"), ("epochs: .*", "epochs: 77"), ("seed: 1$", "seed: 900")]
+    lr, epochs, seed = (f"sed -i 's/^\\( *\\){old}/\\1{new}/' params.yaml" for old, new in edits)
+    return f"cd '{project}' && {lr} && {epochs} && git commit -q --allow-empty -am Meanwhile && {seed} && echo '#' >> params.yaml"
+
+
+def experiments(project: Path) -> dict[tuple[str, str], str]:
+    """The commits of all experiments, by the commit that each was run on and its name."""
+    lines = run("git", "for-each-ref", "--format=%(refname) %(objectname)", "refs/exps", cwd=project).splitlines()
+    found = (line.removeprefix("refs/exps/").split() for line in lines)
+    # as ab/cdef.../name
+    return {("".join(name.split("/")[:2]), name.split("/")[2]): there for name, there in found if name.count("/") == 2}
+
+
+def committed(project: Path, revision: str, path: str) -> Any:
+    """The content of a YAML or JSON file in a commit."""
+    return yaml.safe_load(run("git", "show", f"{revision}:{path}", cwd=project))
 
 
 def command_lines(project: Path) -> list[str]:
@@ -166,3 +260,59 @@ def test_an_experiment_in_a_temporary_copy_gives_the_same_bytes(small: Path) -> 
         if lock.outs(there[name])[path] != md5
     }
     assert changed == {"plots/contact_sheets"}
+
+
+def test_seeds_run_the_commit_that_they_began_with(quick: Path) -> None:
+    head = run("git", "rev-parse", "HEAD", cwd=quick).strip()
+    printed = run("darkroom", "seeds", "--count", "2", cwd=quick, MEANWHILE=meanwhile(quick))
+    assert run("git", "log", "-1", "--format=%s", cwd=quick).strip() == "Meanwhile"
+    found = experiments(quick)
+    assert found.keys() == {(head, f"seed-{seed}-{head[:7]}") for seed in (1, 2)}
+    for (_, name), there in found.items():
+        params = committed(quick, there, "params.yaml")
+        assert params["train_scratch"] == committed(quick, head, "params.yaml")["train_scratch"]
+        assert params["run"]["seed"] == int(name.split("-")[1])
+    assert f"| {LR + 0.01:.3f} to {LR + 0.02:.3f} |" in printed
+    assert run("git", "diff", "--name-only", cwd=quick).split() == ["params.yaml"]  # as the user left it
+
+    run("git", "checkout", "-q", "--detach", head, "--force", cwd=quick)
+    (quick / "params.yaml").write_text("run: {seed: 700}")
+    again = run("darkroom", "seeds", "--count", "2", cwd=quick)
+    assert f"There are changes that are not committed. They are left out: HEAD ({head[:7]}) is run." in again
+    assert again.endswith(printed[printed.index("2 seeds from 1 on") :])
+    assert "Running stage" not in again
+    assert not list((quick / ".darkroom/clones").glob("*/"))
+
+
+def test_a_trial_runs_the_commit_that_the_search_began_with(quick: Path) -> None:
+    (quick / "tune.yaml").write_text(SPACE)
+    head = run("git", "rev-parse", "HEAD", cwd=quick).strip()
+    start = committed(quick, head, "params.yaml")
+    printed = run("darkroom", "tune", "--trials", "2", cwd=quick, MEANWHILE=meanwhile(quick))
+    assert run("git", "log", "-1", "--format=%s", cwd=quick).strip() == "Meanwhile"
+    found = experiments(quick)
+    assert found.keys() == {(head, "tune-search-0"), (head, "tune-search-1")}
+    for there in found.values():
+        params = committed(quick, there, "params.yaml")
+        assert params["run"] == start["run"]
+        assert params["train_scratch"]["epochs"] == start["train_scratch"]["epochs"]
+        assert f"{committed(quick, there, 'metrics/train_scratch.json')['val_loss']:.4g}" in printed
+    assert f"| 0, as they are | {LR + 0.01:.4g} |" in printed
+
+
+def test_a_search_that_is_killed_leaves_the_work_tree_as_it_was(quick: Path, tmp_path: Path) -> None:
+    """Also while DVC sets up a trial. The next search removes what it left."""
+    (tmp_path / "kill").mkdir()
+    (tmp_path / "kill/sitecustomize.py").write_text(KILL)
+    (quick / "tune.yaml").write_text(SPACE)
+    commit(quick, "A search space")
+    search = ("darkroom", "tune", "--trials", "1")
+    run(*search, cwd=quick, code=-signal.SIGKILL, PYTHONPATH=str(tmp_path / "kill"))
+    assert run("git", "status", "--porcelain", cwd=quick) == ""
+    left = list((quick / ".darkroom/clones").glob("*/"))
+    assert left  # so DVC was in the midst of it
+    printed = run(*search, cwd=quick)
+    assert "trial 1: val loss" in printed
+    assert not list((quick / ".darkroom/clones").glob("*/"))
+    run("dvc", "exp", "apply", "tune-search-1", cwd=quick)
+    assert "tune-search-1" in run("dvc", "exp", "show", "--md", cwd=quick)

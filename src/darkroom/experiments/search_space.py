@@ -1,5 +1,6 @@
 """Read and check a search space, such as tune.yaml: the params of a training that a search may change, and their ranges."""
 
+import contextlib
 import functools
 import importlib
 from pathlib import Path
@@ -28,8 +29,12 @@ class Space(params.Section):
     params: Annotated[dict[str, Dimension], Field(min_length=1)]
 
 
-def read(path: Path) -> Space:
+def read(path: Path, project: Path = Path()) -> Space:
     """Read the search space in a YAML file. The bounds of an integer param are integers.
+
+    Args:
+        path: The file.
+        project: The folder whose dvc.yaml and params.yaml the space is checked against.
 
     Raises:
         UserError: The file is missing or damaged, names something that is not a param of the stage, or gives a param a value
@@ -42,6 +47,16 @@ def read(path: Path) -> Space:
     except ValidationError as error:
         detail = error.errors()[0]
         raise UserError(f"{path}: {'.'.join(map(str, detail['loc']))}: {detail['msg']}: mend it") from None
+    with contextlib.chdir(project):
+        return _checked(path, space)
+
+
+def _checked(path: Path, space: Space) -> Space:
+    """Check `space`, which was read from `path`, against the project in the current folder.
+
+    Raises:
+        UserError: It names something that is not a param of the stage, or gives a param a value that it cannot have.
+    """
     if space.stage not in pipeline.stages():
         raise UserError(
             f"{path}: stage: {pipeline.PIPELINE} has no stage '{space.stage}': name one that trains a model"
@@ -94,9 +109,9 @@ def _check_values(path: Path, stage: str, key: str, dimension: Dimension) -> Dim
     return dimension.model_copy(update={"low": low, "high": high})
 
 
-def as_they_are(space: Space) -> dict[str, Any]:
-    """The current values of the searched params in params.yaml. {} if one of them lies outside the space."""
-    tree = params.read(params.PARAMS)
+def as_they_are(space: Space, project: Path) -> dict[str, Any]:
+    """The values of the searched params in params.yaml of `project`. {} if one of them lies outside the space."""
+    tree = params.read(project / params.PARAMS)
     current = {key: value_at(tree, key) for key in space.params}
     return current if all(_holds(space.params[key], value) for key, value in current.items()) else {}
 

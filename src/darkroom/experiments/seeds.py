@@ -1,5 +1,6 @@
 """Run the same params under several seeds: how much results vary by chance, and what difference can be detected."""
 
+import contextlib
 import json
 import math
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from scipy import optimize, stats
 
 from darkroom.evaluation import metrics
 from darkroom.evaluation.titles import METRICS
+from darkroom.experiments import clone
 from darkroom.system import dvc, git, params
 from darkroom.system.errors import UserError
 
@@ -19,32 +21,45 @@ RESULTS = "metrics/evaluate.json"
 
 
 def run_seeds(count: int) -> str:
-    """Run the current params under `count` seeds, each as a DVC experiment, and return the table as Markdown.
+    """Run HEAD's params under `count` seeds, each as a DVC experiment, and return the table as Markdown.
 
-    The experiments are named seed-N-COMMIT. Those that exist already for the current commit are not run again.
+    The experiments are named seed-N-COMMIT. Those that exist already for this commit are not run again. What is committed or
+    edited meanwhile changes none of them.
 
     Raises:
-        UserError: A change is not committed, or a run failed.
+        UserError: A run failed.
     """
-    git.refuse_changes("seeds are compared for one commit")
-    head = dvc.commit("HEAD")
-    first = params.load("run", params.Run).seed
-    results = []
-    for seed in range(first, first + count):
-        name = f"seed-{seed}-{head[:7]}"
-        if head not in dvc.experiments(name) and dvc.call(
-            "exp", "run", "--temp", "--name", name, "--set-param", f"run.seed={seed}"
-        ):
+    with clone.of_head() as head:
+        with contextlib.chdir(head.root):
+            first, models = params.load("run", params.Run).seed, params.models()
+        results = [_result(head, seed) for seed in range(first, first + count)]
+    return as_markdown(results, first, models)
+
+
+def _result(head: clone.Clone, seed: int) -> dict[str, Any]:
+    """The content of metrics/evaluate.json under `seed`. It is run if there is no experiment yet.
+
+    Raises:
+        UserError: The run failed.
+    """
+    name = f"seed-{seed}-{head.commit[:7]}"
+    commit = dvc.experiments(name).get(head.commit)
+    if commit is None:
+        if head.call("exp", "run", "--temp", "--name", name, "--set-param", f"run.seed={seed}"):
             raise UserError(
                 f"the run under seed {seed} failed: correct the cause that it prints, and run the command again; finished "
                 "runs are kept"
             )
-        content = git.show(dvc.experiments(name).get(head, head), RESULTS)
-        results.append(json.loads(content or b"{}"))
-    return as_markdown(results, first)
+        commit = head.hand_over(name)
+    content = git.show(commit, RESULTS)
+    if content is None:
+        raise UserError(
+            f"the experiment '{name}' has no {RESULTS}: remove it by `dvc exp remove {name}`, and try again"
+        )
+    return dict(json.loads(content))
 
 
-def as_markdown(results: Sequence[dict[str, Any]], first: int) -> str:
+def as_markdown(results: Sequence[dict[str, Any]], first: int, models: Sequence[str]) -> str:
     """The table of the runs, one row per model and metric.
 
     Each row has the mean with its 95 % t interval, the standard deviation, the range, and the detectable difference.
@@ -52,6 +67,7 @@ def as_markdown(results: Sequence[dict[str, Any]], first: int) -> str:
     Args:
         results: The content of metrics/evaluate.json of each run.
         first: The first seed.
+        models: The names of the models.
     """
     count = len(results)
     lines = [
@@ -60,7 +76,7 @@ def as_markdown(results: Sequence[dict[str, Any]], first: int) -> str:
         "| model | metric | mean (95 %) | standard deviation | lowest to highest | detectable |",
         "|---|---|---:|---:|---:|---:|",
     ]
-    for model in params.models():
+    for model in models:
         for metric, title in METRICS.items():
             if all(metric in result[model] for result in results):
                 values = np.array([result[model][metric]["value"] for result in results])

@@ -11,11 +11,11 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from darkroom.experiments import search_space
+from darkroom.experiments import clone, search_space
 from darkroom.experiments.search_space import Dimension, Space
 from darkroom.pictures.palette import COLOURS
 from darkroom.pictures.style import panels
-from darkroom.system import dvc, git, params
+from darkroom.system import git, params
 from darkroom.system.errors import UserError
 from darkroom.system.trees import value_at
 
@@ -39,6 +39,8 @@ INPUTS = ("params.yaml", "dvc.yaml", "src", "requirements", "data")  # these are
 def search(path: Path, name: str, trials: int, storage: str | None) -> str:
     """Add `trials` trials to the study `name` and return the table of all its trials as Markdown.
 
+    All trials run HEAD as it is now. What is committed or edited meanwhile changes none of them.
+
     Args:
         path: The YAML file with the search space.
         name: Name of the study. Its experiments are named tune-NAME-N.
@@ -46,42 +48,61 @@ def search(path: Path, name: str, trials: int, storage: str | None) -> str:
         storage: URL of a database that several machines can share, as Optuna reads it. None means a file of this project.
 
     Raises:
-        UserError: The search space is wrong, the study was begun with another space or commit, a change is not committed, or a
-            trial failed.
+        UserError: The search space is wrong, the study was begun with another space or commit, or a trial failed.
     """
     if not NAME.fullmatch(name):
         raise UserError(
             f"--name '{name}': use letters, digits, - and _ alone, because experiments and files get this name"
         )
-    space = search_space.read(path)
-    git.refuse_changes("trials are compared for one commit")
-    study = open_study(name, space, storage)
-    recover(study)
-    if defaults := search_space.as_they_are(space):
-        study.enqueue_trial(defaults, skip_if_exists=True)  # the baseline for the other trials
-    for _ in range(trials):
-        trial = study.ask()
-        trial.set_user_attr("process", f"{socket.gethostname()} {os.getpid()}")
-        changes = {key: propose(trial, key, dimension) for key, dimension in space.params.items()}
-        loss = attempt(trial, space.stage, experiment(name, trial.number), changes)
-        state = optuna.trial.TrialState.PRUNED if loss is None else optuna.trial.TrialState.COMPLETE
-        study.tell(trial, loss, state)
-        result = "pruned" if loss is None else f"val loss {loss:.4g}"
-        settings = " ".join(f"{key}={value}" for key, value in changes.items())
-        print(f"trial {trial.number}: {result}; {settings}", flush=True)
+    search_space.read(path)  # a mistake is told before anything is cloned
+    with clone.of_head() as head:
+        space = search_space.read(path, head.root)
+        study = open_study(name, space, storage, head.root, head.commit)
+        recover(study)
+        defaults = search_space.as_they_are(space, head.root)
+        if defaults:
+            study.enqueue_trial(defaults, skip_if_exists=True)  # the baseline for the other trials
+        for _ in range(trials):
+            try_one(study, name, space, head)
     if len(complete(study)) > 1:
         draw(study, name)
     return as_markdown(study, name, defaults)
 
 
-def open_study(name: str, space: Space, storage: str | None) -> optuna.Study:
+def try_one(study: optuna.Study, name: str, space: Space, head: clone.Clone) -> None:
+    """Run one trial of the study `name` in the clone `head`, and print a line on it.
+
+    Raises:
+        UserError: The trial failed.
+    """
+    trial = study.ask()
+    trial.set_user_attr("process", f"{socket.gethostname()} {os.getpid()}")
+    changes = {key: propose(trial, key, dimension) for key, dimension in space.params.items()}
+    loss = attempt(trial, head, space.stage, experiment(name, trial.number), changes)
+    state = optuna.trial.TrialState.PRUNED if loss is None else optuna.trial.TrialState.COMPLETE
+    study.tell(trial, loss, state)
+    result = "pruned" if loss is None else f"val loss {loss:.4g}"
+    settings = " ".join(f"{key}={value}" for key, value in changes.items())
+    print(f"trial {trial.number}: {result}; {settings}", flush=True)
+
+
+def open_study(
+    name: str, space: Space, storage: str | None, project: Path = Path(), commit: str = "HEAD"
+) -> optuna.Study:
     """Open the study `name`, or create it.
+
+    Args:
+        name: Its name.
+        space: Its search space.
+        storage: See `search`.
+        project: The folder whose params.yaml its trials start from.
+        commit: The revision that they run.
 
     Raises:
         UserError: The storage cannot be used, or the study was begun with another space or commit.
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
-    epochs = value_at(params.read(params.PARAMS), f"{space.stage}.epochs")
+    epochs = value_at(params.read(project / params.PARAMS), f"{space.stage}.epochs")
     log = FOLDER / f"{name}.log"
     try:
         study = optuna.create_study(
@@ -97,11 +118,11 @@ def open_study(name: str, space: Space, storage: str | None) -> optuna.Study:
         where, remedy = (f"--storage {storage}", "name a database") if storage else (str(log), "move it away")
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{where} cannot hold the study ({reason}): {remedy}") from None
-    _check_inputs(study, name, space)
+    _check_inputs(study, name, space, commit)
     return study
 
 
-def _check_inputs(study: optuna.Study, name: str, space: Space) -> None:
+def _check_inputs(study: optuna.Study, name: str, space: Space, commit: str) -> None:
     """Record what the trials of the study depend on, or compare it with what was recorded when the study was begun.
 
     Raises:
@@ -109,7 +130,7 @@ def _check_inputs(study: optuna.Study, name: str, space: Space) -> None:
     """
     inputs = {
         "search space": space.model_dump_json(),
-        "params, data or code": git.read("rev-parse", *(f"HEAD:./{path}" for path in INPUTS)),
+        "params, data or code": git.read("rev-parse", *(f"{commit}:./{path}" for path in INPUTS)),
     }
     for key, value in inputs.items():
         if study.user_attrs.get(key, value) != value:
@@ -153,8 +174,8 @@ def propose(trial: optuna.Trial, key: str, dimension: Dimension) -> Any:
     return float(f"{trial.suggest_float(key, low, high, log=dimension.log):.3g}")  # three digits are enough
 
 
-def attempt(trial: optuna.Trial, stage: str, name: str, changes: Mapping[str, Any]) -> float | None:
-    """Run one trial as the DVC experiment `name` and return the val loss of its chosen epoch.
+def attempt(trial: optuna.Trial, head: clone.Clone, stage: str, name: str, changes: Mapping[str, Any]) -> float | None:
+    """Run one trial in the clone `head`, as the DVC experiment `name`, and return the val loss of its chosen epoch.
 
     Returns None if the pruner stopped the trial or if the training diverged.
 
@@ -164,7 +185,7 @@ def attempt(trial: optuna.Trial, stage: str, name: str, changes: Mapping[str, An
     settings = [word for key, value in changes.items() for word in ("--set-param", f"{key}={json.dumps(value)}")]
     command = ["exp", "run", "--temp", "--name", name, *settings, stage]
     lines: list[str] = []
-    with dvc.start(*command) as process:
+    with head.start(*command) as process:
         try:
             for line in process.stdout or ():
                 lines.append(line)
@@ -182,8 +203,7 @@ def attempt(trial: optuna.Trial, stage: str, name: str, changes: Mapping[str, An
         raise UserError(
             f"trial {trial.number} failed ({reason}): correct the search space or params.yaml, or choose another --name"
         )
-    commit = dvc.experiments(name)[dvc.commit("HEAD")]
-    return float(json.loads(git.show(commit, f"metrics/{stage}.json") or b"{}")["val_loss"])
+    return float(json.loads(git.show(head.hand_over(name), f"metrics/{stage}.json") or b"{}")["val_loss"])
 
 
 def why(lines: Sequence[str]) -> str:

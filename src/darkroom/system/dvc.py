@@ -13,7 +13,7 @@ from darkroom.system.process import end_with_parent
 
 
 def call(*arguments: str, quiet: bool = False, cwd: Path | None = None, extra: Mapping[str, str] | None = None) -> int:
-    """Run `dvc ARGUMENTS` and return its exit code. Its output goes to the terminal.
+    """Run `dvc ARGUMENTS` and return its exit code. Its output goes to the terminal. It ends with this process.
 
     Args:
         arguments: The command and its options.
@@ -23,7 +23,15 @@ def call(*arguments: str, quiet: bool = False, cwd: Path | None = None, extra: M
     """
     sink = subprocess.DEVNULL if quiet else None
     variables = {**_variables(), **(extra or {})}
-    return subprocess.run(_command(arguments), cwd=cwd, env=variables, stdout=sink, stderr=sink, check=False).returncode
+    return subprocess.run(
+        _command(arguments),
+        cwd=cwd,
+        env=variables,
+        stdout=sink,
+        stderr=sink,
+        preexec_fn=end_with_parent,
+        check=False,
+    ).returncode
 
 
 def read(*arguments: str, cwd: Path | None = None) -> str:
@@ -43,14 +51,15 @@ def read(*arguments: str, cwd: Path | None = None) -> str:
     ).stdout
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+def start(*arguments: str, cwd: Path | None = None, extra: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     """Start `dvc ARGUMENTS` in a new process group. Both of its output streams can be read from its stdout.
 
-    DVC and the stage that it runs end with this process.
+    DVC and the stage that it runs end with this process. The arguments are those of `call`.
     """
     return subprocess.Popen(
         _command(arguments),
-        env={**_variables(), "PYTHONUNBUFFERED": "1"},
+        cwd=cwd,
+        env={**_variables(), "PYTHONUNBUFFERED": "1", **(extra or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -60,9 +69,9 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def experiments(name: str) -> dict[str, str]:
-    """The commits of the experiments called `name`, by the commit that each was run on."""
-    lines = git.read("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").splitlines()
+def experiments(name: str, cwd: Path | None = None) -> dict[str, str]:
+    """The commits of the experiments called `name`, by the commit that each was run on. `cwd` is a folder of the repository."""
+    lines = git.read("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps", cwd=cwd).splitlines()
     found = [line.split(" ", 1) for line in lines if line.rpartition("/")[2] == name]
     # DVC's references are refs/exps/ab/cdef.../name, where abcdef... is the commit that the experiment was run on.
     return {"".join(reference.split("/")[2:4]): commit for commit, reference in found}

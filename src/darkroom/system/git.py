@@ -36,17 +36,6 @@ def refuse_elsewhere() -> None:
         raise UserError("there is no dvc.yaml here: run from the project's top folder")
 
 
-def refuse_changes(why: str) -> None:
-    """Check that no tracked file of the project differs from HEAD.
-
-    Raises:
-        UserError: A tracked file differs from HEAD.
-    """
-    refuse_elsewhere()
-    if read("status", "--porcelain", "--untracked-files=no"):
-        raise UserError(f"there are changes that are not committed: commit them, since {why}")
-
-
 def show(revision: str, path: str, cwd: Path | None = None) -> bytes | None:
     """The content of a file in a commit, or None if it has no such file. `path` is relative to the current folder."""
     shown = _run(("show", f"{revision}:./{path}"), cwd)

@@ -1,0 +1,130 @@
+"""A clone of the project at one commit, in which seeds and trials run. Later commits and edits of the user do not reach it."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+
+from darkroom.system import dvc, git
+from darkroom.system.errors import UserError
+
+FOLDER = Path(".darkroom/clones")
+LOCAL = Path(".dvc/config.local")
+COPIED = ("user.", "remote.")  # sections of Git's settings that the commits of experiments and `exp.auto_push` need
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A clone of the user's repository. It shares DVC's cache with it, so that nothing is computed or stored twice.
+
+    Attributes:
+        root: The project's folder in the clone, an absolute path. Files that DVC tracks are not in it: each experiment runs in
+            a temporary copy, and DVC puts them there.
+        commit: The commit that is checked out.
+    """
+
+    root: Path
+    commit: str
+
+    def call(self, *arguments: str) -> int:
+        """Run `dvc ARGUMENTS` in the clone and return its exit code."""
+        return dvc.call(*arguments, cwd=self.root, extra=self._variables())
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start `dvc ARGUMENTS` in the clone; see `dvc.start`."""
+        return dvc.start(*arguments, cwd=self.root, extra=self._variables())
+
+    def hand_over(self, name: str) -> str:
+        """Copy the experiment `name` to the user's repository and return its commit.
+
+        Raises:
+            UserError: The clone has no such experiment.
+        """
+        found = dvc.experiments(name, cwd=self.root).get(self.commit)
+        if found is None:
+            raise UserError(f"DVC has left no experiment '{name}': correct the cause that it prints, and try again")
+        reference = f"{_baseline(self.commit)}/{name}"
+        git.read("fetch", "--quiet", "--no-tags", str(self.root), f"{reference}:{reference}")
+        return found
+
+    def _variables(self) -> dict[str, str]:
+        """DVC keeps notes on each project in a folder of the system. Those on the clone are to go with it."""
+        return {"DVC_SITE_CACHE_DIR": str(self.root / ".dvc/tmp/site")}
+
+
+@contextmanager
+def of_head() -> Iterator[Clone]:
+    """Clone HEAD to a folder in .darkroom, and remove it at the end. What killed processes left there is removed at the start.
+
+    Changes that are not committed are left out; a printed sentence says so. Several processes can have a clone at the same time.
+
+    Raises:
+        UserError: The current folder is not the top folder of a project with Git and DVC.
+    """
+    git.refuse_elsewhere()
+    commit = dvc.commit("HEAD")
+    if git.read("status", "--porcelain", "--untracked-files=no"):
+        print(f"There are changes that are not committed. They are left out: HEAD ({commit[:7]}) is run.", flush=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(FOLDER / "lock"):
+        for left in FOLDER.glob("*/"):
+            _remove_if_unused(left)
+        folder = Path(tempfile.mkdtemp(dir=FOLDER)).absolute()
+        used = _lock(folder)
+        used.acquire()
+    try:
+        yield Clone(_fill(folder, commit), commit)
+    finally:
+        used.release()
+        with filelock.FileLock(FOLDER.absolute() / "lock"):
+            _remove_if_unused(folder)
+
+
+def _fill(folder: Path, commit: str) -> Path:
+    """Clone the user's repository to `folder`, which is empty, at `commit`. Return the project's folder in the clone.
+
+    Raises:
+        UserError: Git or DVC refuses.
+    """
+    top = git.read("rev-parse", "--show-toplevel")
+    settings = (entry.partition("\n") for entry in git.read("config", "--local", "--null", "--list").split("\0"))
+    kept = [f"--config={key}={value}" for key, _, value in settings if key.startswith(COPIED)]
+    git.read("clone", "--quiet", "--no-checkout", "--origin=darkroom", *kept, top, str(folder))
+    git.read("checkout", "--quiet", "--detach", commit, cwd=folder)
+    # With them, DVC refuses a name that an experiment of this commit has already.
+    there = f"{_baseline(commit)}/*"
+    git.read("fetch", "--quiet", "--no-tags", top, f"{there}:{there}", cwd=folder)
+    root = folder / git.read("rev-parse", "--show-prefix")
+    if LOCAL.exists():
+        shutil.copy(LOCAL, root / LOCAL)
+    cache = Path(dvc.read("cache", "dir").strip()).absolute()
+    if dvc.call("config", "--quiet", "--local", "cache.dir", str(cache), cwd=root):
+        raise UserError(f"DVC cannot be used in {root}: correct the cause that it prints")
+    return root
+
+
+def _baseline(commit: str) -> str:
+    """Where DVC keeps references to the experiments of `commit`."""
+    return f"refs/exps/{commit[:2]}/{commit[2:]}"
+
+
+def _remove_if_unused(folder: Path) -> None:
+    """Remove a clone whose process has ended. What cannot be removed yet, the next command removes."""
+    lock = _lock(folder)
+    try:
+        with lock.acquire(timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)
+    except filelock.Timeout:
+        return
+    if not folder.exists():
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _lock(folder: Path) -> filelock.BaseFileLock:
+    """The lock that a process holds as long as it uses the clone in `folder`. The system releases it when the process ends."""
+    return filelock.FileLock(f"{folder}.lock")
