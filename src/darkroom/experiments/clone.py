@@ -10,7 +10,7 @@ from pathlib import Path
 
 import filelock
 
-from darkroom.system import dvc, git
+from darkroom.system import dvc, git, params
 from darkroom.system.errors import UserError
 
 FOLDER = Path(".darkroom/clones")
@@ -49,7 +49,8 @@ class Clone:
         if found is None:
             raise UserError(f"DVC has left no experiment '{name}': correct the cause that it prints, and try again")
         reference = f"{_baseline(self.commit)}/{name}"
-        git.read("fetch", "--quiet", "--no-tags", str(self.root), f"{reference}:{reference}")
+        top = git.read("rev-parse", "--show-toplevel", cwd=self.root)
+        git.read("fetch", "--quiet", "--no-tags", top, f"{reference}:{reference}")
         return found
 
     def _variables(self) -> dict[str, str]:
@@ -103,9 +104,25 @@ def _fill(folder: Path, commit: str) -> Path:
     if LOCAL.exists():
         shutil.copy(LOCAL, root / LOCAL)
     cache = Path(dvc.read("cache", "dir").strip()).absolute()
+    _store_data(root, cache)
     if dvc.call("config", "--quiet", "--local", "cache.dir", str(cache), cwd=root):
         raise UserError(f"DVC cannot be used in {root}: correct the cause that it prints")
     return root
+
+
+def _store_data(root: Path, cache: Path) -> None:
+    """Put the data that DVC tracks into its cache if they are only in the work tree, as images are that were put back there.
+
+    DVC refuses to do so if they are not those that are tracked.
+
+    Args:
+        root: The project's folder in the clone.
+        cache: The folder of DVC's cache.
+    """
+    for path in filter(None, git.read("ls-files", "-z", "*.dvc", cwd=root).split("\0")):
+        digests = [str(out.get("md5", "")) for out in params.read(root / path).get("outs", [])]
+        if not all((cache / "files/md5" / digest[:2] / digest[2:]).exists() for digest in digests):
+            dvc.call("commit", "--quiet", path, quiet=True)
 
 
 def _baseline(commit: str) -> str:

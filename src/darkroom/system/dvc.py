@@ -17,7 +17,7 @@ def call(*arguments: str, quiet: bool = False, cwd: Path | None = None, extra: M
 
     Args:
         arguments: The command and its options.
-        quiet: Discard the output.
+        quiet: Discard the output, and answer no question.
         cwd: The project; the current folder when None.
         extra: Environment variables to add.
     """
@@ -27,6 +27,7 @@ def call(*arguments: str, quiet: bool = False, cwd: Path | None = None, extra: M
         _command(arguments),
         cwd=cwd,
         env=variables,
+        stdin=sink,
         stdout=sink,
         stderr=sink,
         preexec_fn=end_with_parent,
