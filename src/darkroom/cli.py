@@ -186,7 +186,7 @@ def pr_report(
 def seeds(
     count: Annotated[int, typer.Option(min=2, help="Number of seeds. The first one is run.seed.")] = 5,
 ) -> None:
-    """Run the current params under several seeds, and print mean, spread and detectable difference of each metric.
+    """Run HEAD under several seeds, and print mean, spread and detectable difference of each metric.
 
     Each run is kept as a DVC experiment. Experiments that exist already are not run again.
     """
@@ -205,7 +205,7 @@ def tune(
         typer.Option(help="URL of a database, for workers on several machines. Default: a file in .darkroom/tune/."),
     ] = None,
 ) -> None:
-    """Search for better params with Optuna. Each trial is a DVC experiment; only the val loss decides."""
+    """Search for better params with Optuna. Each trial is a DVC experiment on HEAD; only the val loss decides."""
     from darkroom.experiments import tune
 
     markdown.show(tune.search(space, name, trials, storage))
