@@ -17,7 +17,7 @@ from scipy import stats
 from tqdm import tqdm
 
 import common
-from darkroom.comparison.compare import gate_tests, is_right
+from darkroom.comparison.compare import class_tests, gate_tests, is_right
 from darkroom.evaluation import metrics, paired
 
 BINS = 15
@@ -68,7 +68,8 @@ def level_rows(strength: float, pairs: int, exchanged: int) -> Iterator[list[str
             by_image = paired.accuracy_test(*right, np.arange(len(labels))).two_sided
             rejected["by image"].append(by_image < metrics.LEVEL)
             classes = [str(index) for index in range(len(shares))]
-            tests = gate_tests(labels, units, {"model": (base, head)}, classes)
+            sides = {"model": (base, head)}
+            tests = gate_tests(labels, units, sides, class_tests(labels, units, sides, classes))
             rejected["gate"].append(any(test.p < metrics.LEVEL for test in tests))
             if number < exchanged:
                 exchangeable = {"macro_f1": paired.macro_f1, "auroc": paired.auroc, "ece": paired.ece(BINS)}

@@ -469,7 +469,8 @@ def test_a_class_that_falls_closes_the_gate() -> None:
     base, head = np.eye(3)[labels], np.eye(3)[labels]
     base[60:80] = np.eye(3)[0]  # 20 of class 1 are wrong in base alone
     head[:20] = np.eye(3)[1]  # 20 of class 0 are wrong in head alone
-    tests = compare.gate_tests(labels, np.arange(180), {"finetune": (base, head)}, ["a", "b", "c"])
+    units, sides = np.arange(180), {"finetune": (base, head)}
+    tests = compare.gate_tests(labels, units, sides, compare.class_tests(labels, units, sides, ["a", "b", "c"]))
     closed = [(test.model, test.label) for test in tests if test.p < 0.05]
     assert closed == [("finetune", "a")]
     found = compare.Comparison(

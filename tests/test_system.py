@@ -13,7 +13,7 @@ import yaml
 from conftest import RUN, set_params
 from darkroom import runner
 from darkroom.stages import split
-from darkroom.system import device, files, params
+from darkroom.system import device, files, lock, params
 from darkroom.system.errors import UserError
 
 pytestmark = pytest.mark.fast
@@ -190,3 +190,10 @@ def test_a_file_in_the_way_is_said(folder: Path, capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr().err
     assert "move away what is in the way" in printed
     assert len(printed.splitlines()) == 1
+
+
+@pytest.mark.fast
+def test_dvc_lock_has_numbers_as_dvc_reads_them() -> None:
+    """DVC writes 0.00001 as 1e-05, which is text in YAML 1.1."""
+    stages = lock.parse("stages:\n  a:\n    cmd: x\n    params:\n      params.yaml:\n        a.lr: 1e-05\n")
+    assert lock.params(stages["a"]) == {"a.lr": 0.00001}

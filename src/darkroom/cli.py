@@ -107,14 +107,19 @@ def data_diff(
 
     The work tree is what data/raw holds now, even if `dvc repro` has not run since it was changed.
     """
-    from darkroom.comparison import data_diff, work_tree
+    from darkroom.comparison import data_diff
     from darkroom.data import manifest
 
-    before = manifest.read(old)
-    after, is_stale = (manifest.read(new), False) if new else work_tree.read(before)
+    before, note = manifest.read(old), ""
+    if new:
+        after = manifest.read(new)
+    else:
+        from darkroom.comparison import work_tree  # imports the stage split, and matplotlib with it
+
+        after, is_stale = work_tree.read(before)
+        note = work_tree.STALE if is_stale else ""
     changes = data_diff.diff(before, after)
     listed = None if every else data_diff.LISTED
-    note = work_tree.STALE if is_stale else ""
     print(data_diff.markdown(changes, old, new or "the work tree", listed, note), end="")
     if picture and changes:
         from darkroom.comparison import thumbnails

@@ -151,6 +151,7 @@ def compare(base: Revision, head: Revision) -> Comparison:
     units = groups.units(names.tolist())
     right = accuracies(classes, head.params["evaluate"]["merge"])
     bins = head.params["evaluate"]["bins"] if before.classes == after.classes else None
+    by_class = class_tests(labels, units, both, classes)
     return Comparison(
         base=base.name,
         head=head.name,
@@ -164,9 +165,9 @@ def compare(base: Revision, head: Revision) -> Comparison:
         },
         relabelled=int((actual != np.array(before.actual)[rows_before]).sum()),
         headlines=list(_headlines(labels, units, in_base, in_head, right, bins)),
-        classes=class_changes(labels, units, both, classes),
+        classes=class_changes(by_class),
         flips=[flip for model in both for flip in flips(model, labels, both[model], classes, after.paths, rows_after)],
-        gate=gate_tests(labels, units, both, classes),
+        gate=gate_tests(labels, units, both, by_class),
         params=param_changes(base.params, head.params),
         data=data_diff.diff(base.manifest, head.manifest),
         stages=changed_stages(base.lock, head.lock),
@@ -304,42 +305,46 @@ def _verdict(metric: str, difference: Difference, p: float) -> str:
     return "better" if (difference.head > difference.base) != (metric == "ece") else "worse"
 
 
-def gate_tests(labels: np.ndarray, units: np.ndarray, both: Sides, classes: list[str]) -> list[GateTest]:
-    """One-sided paired tests that head is no worse than base: for each model, and for each model in each class.
-
-    The two families share the level of 5 % equally: the p values are adjusted by Holm's method within each family, and doubled.
-    """
-    families: tuple[list[GateTest], list[GateTest]] = [], []
-    for model, sides in both.items():
-        base, head = (is_right(labels, side) for side in sides)
-        families[0].append(GateTest(model, None, paired.accuracy_test(base, head, units).less))
-        for index in np.unique(labels):
-            members = labels == index
-            p = paired.accuracy_test(base[members], head[members], units[members]).less
-            families[1].append(GateTest(model, classes[index], p))
-    return [
-        replace(test, p=min(1.0, 2 * p))
-        for family in families
-        for test, p in zip(family, metrics.holm([test.p for test in family]), strict=True)
-    ]
-
-
-def class_changes(labels: np.ndarray, units: np.ndarray, both: Sides, classes: list[str]) -> list[ClassChange]:
-    """The classes in which the accuracy of a model changed by more than chance.
-
-    The paired test on the images of each class, adjusted for the number of models and classes by Holm's method.
-    """
+def class_tests(
+    labels: np.ndarray, units: np.ndarray, both: Sides, classes: list[str]
+) -> list[tuple[ClassChange, paired.PValues]]:
+    """The paired test on the images of each class, for each model. The p values are not adjusted."""
     tested = []
     for model, sides in both.items():
         base, head = (is_right(labels, side) for side in sides)
         for index in np.unique(labels):
             members = labels == index
-            p = paired.accuracy_test(base[members], head[members], units[members]).two_sided
+            test = paired.accuracy_test(base[members], head[members], units[members])
             before, after = float(base[members].mean()), float(head[members].mean())
-            tested.append(ClassChange(model, classes[index], int(members.sum()), before, after, p))
-    adjusted = metrics.holm([change.p for change in tested])
-    changes = [replace(change, p=p) for change, p in zip(tested, adjusted, strict=True)]
+            change = ClassChange(model, classes[index], int(members.sum()), before, after, test.two_sided)
+            tested.append((change, test))
+    return tested
+
+
+def class_changes(by_class: Sequence[tuple[ClassChange, paired.PValues]]) -> list[ClassChange]:
+    """The classes in which the accuracy of a model changed by more than chance, adjusted by Holm's method over all tests."""
+    adjusted = metrics.holm([change.p for change, _ in by_class])
+    changes = [replace(change, p=p) for (change, _), p in zip(by_class, adjusted, strict=True)]
     return [change for change in changes if change.p < metrics.LEVEL]
+
+
+def gate_tests(
+    labels: np.ndarray, units: np.ndarray, both: Sides, by_class: Sequence[tuple[ClassChange, paired.PValues]]
+) -> list[GateTest]:
+    """One-sided paired tests that head is no worse than base: for each model, and for each model in each class.
+
+    The two families share the level of 5 % equally: the p values are adjusted by Holm's method within each family, and doubled.
+    """
+    whole = []
+    for model, sides in both.items():
+        base, head = (is_right(labels, side) for side in sides)
+        whole.append(GateTest(model, None, paired.accuracy_test(base, head, units).less))
+    of_classes = [GateTest(change.model, change.label, test.less) for change, test in by_class]
+    return [
+        replace(test, p=min(1.0, 2 * p))
+        for family in (whole, of_classes)
+        for test, p in zip(family, metrics.holm([test.p for test in family]), strict=True)
+    ]
 
 
 def flips(

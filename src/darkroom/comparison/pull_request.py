@@ -17,7 +17,6 @@ def write(base: str | None, prefix: str, fail_on: str | None, max_drop: Mapping[
     Args:
         base: A Git revision. None means the commit at which this branch left main.
         prefix: The text before `plots/NAME.png` in the links to the charts: the start of a URL, or a relative path.
-
         fail_on, max_drop: As in `gate.failures`.
 
     Raises:

@@ -12,7 +12,7 @@ from darkroom.data import manifest, survey
 from darkroom.data.layout import MANIFEST, RAW, TRACKED
 from darkroom.data.manifest import NOT_SPLIT, Row
 from darkroom.stages.split import Params
-from darkroom.system import dvc, files, git, lock, params
+from darkroom.system import dvc, git, lock, params
 from darkroom.system.errors import UserError
 from darkroom.system.parallel import on_every_core
 
@@ -72,7 +72,7 @@ def from_raw(listed: Sequence[Row], old: Sequence[Row]) -> list[Row]:
     paths = sorted(survey.walk(RAW))
     reasons = {path: survey.refused_by_name(RAW, path, depth) for path in paths}
     readable = [path for path in paths if not reasons[path]]
-    digests = dict(zip(readable, on_every_core(_sha256, readable), strict=True))
+    digests = dict(zip(readable, on_every_core(partial(survey.sha256, RAW), readable), strict=True))
 
     known = {(row.path, row.sha256): row for row in listed}
     usable = {row.sha256 for row in (*listed, *old) if not row.reason}
@@ -87,7 +87,3 @@ def from_raw(listed: Sequence[Row], old: Sequence[Row]) -> list[Row]:
         return known.get((name, digest), Row(name, path.split("/")[depth - 1], NOT_SPLIT, digest, ""))
 
     return [row(path) for path in paths]
-
-
-def _sha256(path: str) -> str:
-    return files.sha256((RAW / path).read_bytes())

@@ -29,5 +29,5 @@ def units(groups: Sequence[str]) -> np.ndarray:
     """The unit of each image, int64 (N,), from 0, by the name of its group; without any names, the image itself."""
     if not any(groups):
         return np.arange(len(groups))
-    found: np.ndarray = np.unique(np.array(groups, dtype=object).astype(str), return_inverse=True)[1]
-    return found.astype(np.int64)
+    found: np.ndarray = np.unique(np.array(groups), return_inverse=True)[1]
+    return found

@@ -52,7 +52,7 @@ def survey(raw: Path, max_megapixels: float, depth: int = 1) -> list[Found]:
     paths = sorted(walk(raw))
     reasons = {path: refused_by_name(raw, path, depth) for path in paths}
     usable = [path for path in paths if not reasons[path]]
-    hashes = dict(zip(usable, on_every_core(partial(_sha256, raw), usable), strict=True))
+    hashes = dict(zip(usable, on_every_core(partial(sha256, raw), usable), strict=True))
     one_of_each = {digest: path for path, digest in reversed(hashes.items())}
     examined = on_every_core(partial(examine, raw, max_megapixels), list(one_of_each.values()))
     bar = tqdm(examined, "looking at images", len(one_of_each), unit="image", leave=False, disable=None)
@@ -137,5 +137,6 @@ def perceptual_hash(image: Image.Image) -> bytes:
     return np.packbits(small[:, 1:] > small[:, :-1]).tobytes()
 
 
-def _sha256(raw: Path, name: str) -> str:
+def sha256(raw: Path, name: str) -> str:
+    """SHA-256 of the file `name` of `raw`, as 64 hexadecimal digits."""
     return files.sha256((raw / name).read_bytes())

@@ -75,13 +75,18 @@ def auroc(labels: np.ndarray, probabilities: np.ndarray) -> float:
 def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> list[Reliability]:
     """A reliability diagram: bins of equal width of the probability of the predicted class. Empty bins are left out."""
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    members = [bin_of == index for index in range(bins)]
+    found = bin_of(confidence, bins)
+    members = [found == index for index in range(bins)]
     return [
         Reliability(float(confidence[inside].mean()), float(right[inside].mean()), int(inside.sum()))
         for inside in members
         if inside.any()
     ]
+
+
+def bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """The index of the bin, of `bins` of equal width, of each confidence: int64 (N,)."""
+    return np.minimum((confidence * bins).astype(np.int64), bins - 1)
 
 
 def ece(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> float:

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from darkroom.evaluation.metrics import bin_of
+
 EXCHANGES = 1000  # random exchanges; a p value of 0.05 then has a standard error of 0.007
 CHUNK = 2**22  # images times exchanges that are in memory at a time
 
@@ -124,9 +126,8 @@ def ece(bins: int) -> Exchanged:
 
     def gaps(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         confidence = probabilities.max(1)
-        bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
         gap = confidence - (probabilities.argmax(1) == labels)
-        return (bin_of[:, None] == np.arange(bins)) * gap[:, None]
+        return (bin_of(confidence, bins)[:, None] == np.arange(bins)) * gap[:, None]
 
     def of(labels: np.ndarray, first: np.ndarray, second: np.ndarray, swapped: np.ndarray) -> np.ndarray:
         return np.abs(_sums(gaps(labels, first), gaps(labels, second), swapped)).sum(1) / len(labels)

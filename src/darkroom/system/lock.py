@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from darkroom.system import git
+from darkroom.system import params as params_file
 from darkroom.system.errors import UserError
 
 LOCK = Path("dvc.lock")
-PARAMS = "params.yaml"
 
 
 def read(root: Path = Path(), commit: str | None = None) -> dict[str, Any]:
@@ -22,12 +20,12 @@ def read(root: Path = Path(), commit: str | None = None) -> dict[str, Any]:
     text = git.show(commit, str(LOCK), root) if commit else _content(root / LOCK)
     if text is None:
         raise UserError(f"{commit or 'the work tree'} has no {LOCK}: run `dvc repro` and commit it")
-    return parse(text)
+    return parse(text.decode())
 
 
-def parse(text: bytes | str) -> dict[str, Any]:
-    """The stages of a dvc.lock by name."""
-    stages: dict[str, Any] = yaml.safe_load(text)["stages"]
+def parse(text: str) -> dict[str, Any]:
+    """The stages of a dvc.lock by name, with numbers as DVC reads them (YAML 1.2)."""
+    stages: dict[str, Any] = params_file.parse(text)["stages"]
     return stages
 
 
@@ -43,7 +41,7 @@ def deps(stage: Mapping[str, Any]) -> dict[str, str]:
 
 def params(stage: Mapping[str, Any]) -> dict[str, Any]:
     """The params of a stage of dvc.lock: the value of each key that the stage lists."""
-    used: dict[str, Any] = stage.get("params", {}).get(PARAMS, {})
+    used: dict[str, Any] = stage.get("params", {}).get(str(params_file.PARAMS), {})
     return used
 
 
