@@ -23,7 +23,7 @@ import filelock
 import pytest
 import yaml
 
-from darkroom.system import determinism
+from darkroom.system import determinism, inputs
 from darkroom.system.params import Run
 
 RUN = Run(seed=1, threads=1, mode="portable", device="cpu", precision="float32")
@@ -216,6 +216,14 @@ def vouch(project: Path, changes: Mapping[str, Mapping[str, object]] | None = No
         for section, keys in (changes or {}).items():
             if section in (used := stage.get("params", {}).get("params.yaml", {})):
                 used[section].update(keys)
+    metrics = project / "metrics/evaluate.json"
+    scores = read_json(metrics)
+    for name, of_model in scores.items():
+        if stage := lock["stages"].get(f"train_{name}"):
+            deps = {dep["path"]: dep["md5"] for dep in stage["deps"]}
+            of_model["made_from"] = inputs.digest(deps, stage["params"]["params.yaml"])
+    metrics.write_text(json.dumps(scores, sort_keys=True, indent=2))
+    for stage in lock["stages"].values():
         for file in [*stage.get("deps", []), *stage["outs"]]:
             if (project / file["path"]).is_file():
                 file["md5"] = hashlib.md5((project / file["path"]).read_bytes()).hexdigest()

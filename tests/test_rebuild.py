@@ -1,5 +1,6 @@
 """`darkroom verify`: no difference on what rebuilds, and each kind of difference found and placed."""
 
+import hashlib
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from conftest import commit, darkroom, read_json, run
+from darkroom.rebuild import verify
 from darkroom.rebuild.difference import first_difference
 from darkroom.system import lock
 
@@ -59,21 +61,34 @@ def test_a_committed_project_rebuilds_in_other_surroundings(copy: Path, tmp_path
 
 
 def test_a_difference_is_placed_and_explained(small: Path) -> None:
-    """A commit whose metrics were improved by hand, and whose model is said to come from another machine."""
+    """A commit whose metrics were improved by hand."""
     metrics = small / "metrics/train_scratch.json"
     tree = read_json(metrics)
     true = tree["val_accuracy"]
     metrics.write_text(json.dumps({**tree, "val_accuracy": 1.5}))
-    note = small / "models/scratch.json"
-    note.write_text(note.read_text().replace('"instructions": "AVX2"', '"instructions": "NEON"'))
     run("dvc", "commit", "-f", "-q", "train_scratch", cwd=small)
     commit(small, "Better")
 
     printed = run("darkroom", "verify", cwd=small, code=1)
     assert re.search(rf"metrics/train_scratch\.json +val_accuracy: 1\.5 -> {true}\n", printed)
-    assert "models/scratch.pth was made on another machine: instructions NEON there, AVX2 here." in printed
     outs = [out for stage in lock.read(small).values() for out in lock.outs(stage)]
     assert sum(line.endswith(" same") for line in printed.splitlines()) == len(outs) - 1
+
+
+@pytest.mark.fast
+def test_another_kind_of_machine_is_named(tmp_path: Path) -> None:
+    """From the metrics whose md5 is in dvc.lock, and from no other file of that name."""
+    builds = []
+    for name, machine in (("old", "instructions NEON"), ("new", "instructions AVX2")):
+        metrics = tmp_path / name / verify.METRICS
+        metrics.parent.mkdir(parents=True)
+        metrics.write_text(json.dumps({"machine": machine}))
+        outs = [{"path": verify.METRICS, "md5": hashlib.md5(metrics.read_bytes()).hexdigest()}]
+        builds.append(verify.Build(tmp_path / name, {"evaluate": {"outs": outs}}, tmp_path / "no cache"))
+    (reason,) = verify.reasons(*builds)
+    assert reason.endswith("another kind of machine: instructions NEON there; instructions AVX2 here.")
+    (tmp_path / "old" / verify.METRICS).write_text("{}")
+    assert not list(verify.reasons(*builds))
 
 
 def test_a_changed_param_is_built_twice(small: Path) -> None:

@@ -124,8 +124,8 @@ def test_the_list_of_models(folder: Path) -> None:
         ([1], "1 cannot name a model"),
         ([["scratch"]], "cannot name a model"),
         ([""], "'' cannot name a model"),
-        (["count"], "another name than comparison and count"),
-        (["comparison"], "another name than comparison and count"),
+        (["count"], "another name than comparison, count, machine"),
+        (["comparison"], "another name than comparison, count, machine"),
     ):
         path.write_text(yaml.safe_dump({**tree, "models": models}))
         if message is None:
@@ -161,10 +161,10 @@ def test_the_device_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
         return device.choose(RUN.model_copy(update={"device": name})).type
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert [chosen(name) for name in ("cpu", "cuda", "auto")] == ["cpu", "cuda", "cuda"]
+    assert [chosen(name) for name in ("cpu", "cuda")] == ["cpu", "cuda"]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert [chosen(name) for name in ("cpu", "auto")] == ["cpu", "cpu"]
-    with pytest.raises(UserError, match="torch finds no GPU here: say auto or cpu"):
+    assert chosen("cpu") == "cpu"
+    with pytest.raises(UserError, match="torch finds no GPU here: say cpu"):
         chosen("cuda")
 
 

@@ -269,7 +269,7 @@ def test_bfloat16_rebuilds_exactly_and_is_another_result(parted: Path) -> None:
     exact = trained(parted, "scratch")
     set_params(parted, {"run": {"precision": "bfloat16"}})
     assert trained(parted, "scratch") == trained(parted, "scratch") != exact
-    assert b"bfloat16" in (parted / "models/scratch.json").read_bytes()
+    assert b"bfloat16" in (parted / "models/scratch.pth").read_bytes()
 
 
 def test_a_training_that_diverges_leaves_nothing(parted: Path) -> None:
@@ -295,14 +295,28 @@ def test_the_state_of_another_run_or_a_damaged_one_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    resume.save("x", resume.key(b"data"), {"weights": torch.ones(3)})
-    state = resume.load("x", resume.key(b"data"))
+    file = resume.path("x", resume.key(b"data"))
+    resume.save(file, {"weights": torch.ones(3)})
+    state = resume.load(file)
     assert state is not None
     assert torch.equal(state["weights"], torch.ones(3))
-    assert resume.load("x", resume.key(b"other data")) is None
-    path = resume.FOLDER / "x.pt"
-    path.write_bytes(path.read_bytes()[:100])
-    assert resume.load("x", resume.key(b"data")) is None
-    torch.save([1, 2], path)
-    (resume.FOLDER / "x.done").write_bytes(b"\xff")
-    assert resume.load("x", resume.key(b"data")) is None
+    assert resume.load(resume.path("x", resume.key(b"other data"))) is None
+    file.write_bytes(file.read_bytes()[:100])
+    assert resume.load(file) is None
+    torch.save([1, 2], file)
+    file.with_suffix(".done").write_bytes(b"\xff")
+    assert resume.load(file) is None
+
+
+def test_the_newest_states_of_a_stage_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = [resume.path("x", resume.key(bytes([number]))) for number in range(resume.KEPT + 2)]
+    for number, file in enumerate(files):
+        resume.save(file, {"number": number})
+        resume.finish(file, file)
+    assert [resume.load(file) for file in files] == [
+        None,
+        None,
+        *({"number": number} for number in range(2, len(files))),
+    ]
+    assert not files[0].with_suffix(".done").exists()

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from darkroom.system import params, pins, pipeline, process
+from darkroom.system import inputs, params, pins, pipeline, process
 from darkroom.system.errors import UserError
 
 # A stage, and what torch needs, are imported by name, so that only the stages that use them depend on them.
@@ -23,12 +23,18 @@ WAYS_OUT = {
 
 
 def run_stage(name: str) -> int:
-    """Run a stage of dvc.yaml in the current folder and return its exit code: 0, or 2 for a mistake of the user's."""
+    """Run a stage of dvc.yaml in the current folder and return its exit code: 0, or 2 for a mistake of the user's.
+
+    Whatever the stage depends on must not change while it runs. If it does, the outs are removed: DVC would record them as
+    the results of the change.
+    """
     started = time.monotonic()
     try:
         with process.alone(name):
+            before = inputs.snapshot(name)
             prepare(name)
             importlib.import_module(f"darkroom.stages.{name}").main()
+            inputs.refuse_changed(name, before)
         print(
             f"{name} took {time.monotonic() - started:.1f} s and at most {process.peak_memory():,.0f} MiB", flush=True
         )
@@ -55,11 +61,8 @@ def prepare(name: str) -> None:
     Raises:
         UserError: dvc.yaml has no such stage, params.yaml has an unknown section, or a package has another version.
     """
-    stages = pipeline.stages()
-    if name not in stages:
-        raise UserError(f"{pipeline.PIPELINE} has no stage '{name}': add it, or mend its spelling")
-    params.refuse_unknown(pipeline.sections(stages))
-    requirements = pipeline.requirements(stages[name])
+    requirements = pipeline.requirements(pipeline.entry(name))
+    params.refuse_unknown(pipeline.sections(pipeline.stages()))
     pins.check(requirements)
     if COMPUTES in requirements:
         importlib.import_module("darkroom.system.determinism").settle()

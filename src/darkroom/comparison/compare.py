@@ -116,6 +116,7 @@ class Comparison:
         params: Dotted key -> its values in base and in head, as JSON. None if a side has no such key.
         data: What happened to the images of data/raw.
         stages: The stages whose command, dependencies or params differ.
+        machines: The kind of machine that made the results of base and of head. "" if they are from before it was recorded.
     """
 
     base: str
@@ -130,6 +131,7 @@ class Comparison:
     params: dict[str, tuple[str | None, str | None]]
     data: list[data_diff.Change]
     stages: list[str]
+    machines: tuple[str, str] = ("", "")
 
 
 def compare(base: Revision, head: Revision) -> Comparison:
@@ -171,6 +173,7 @@ def compare(base: Revision, head: Revision) -> Comparison:
         params=param_changes(base.params, head.params),
         data=data_diff.diff(base.manifest, head.manifest),
         stages=changed_stages(base.lock, head.lock),
+        machines=(base.scores.get("machine", ""), head.scores.get("machine", "")),
     )
 
 

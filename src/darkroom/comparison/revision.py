@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import yaml
 from darkroom.data import manifest as manifest_file
 from darkroom.data.layout import RAW, TRACKED
 from darkroom.data.manifest import Row
-from darkroom.system import dvc, git, lock, params
+from darkroom.system import dvc, git, inputs, lock, params
 from darkroom.system.errors import UserError
 from darkroom.system.trees import value_at
 
@@ -57,6 +57,7 @@ class Revision:
         params: The content of params.yaml.
         lock: The stages of dvc.lock by name.
         titles: Model -> its title in tables.
+        scores: The content of metrics/evaluate.json.
         predictions: The models' predictions for the test images.
     """
 
@@ -66,6 +67,7 @@ class Revision:
     params: dict[str, Any]
     lock: dict[str, Any]
     titles: dict[str, str]
+    scores: dict[str, Any]
     predictions: Predictions
 
 
@@ -94,11 +96,17 @@ def load(name: str | None) -> Revision:
     tree, stages = _params_and_lock(text(str(params.PARAMS)), text(str(lock.LOCK)), shown)
     manifest = manifest_file.read(commit)
     predictions = _predictions(text(PREDICTIONS), manifest, shown)
-    titles = _titles(text(METRICS), predictions, shown)
+    scores = _scores(text(METRICS), predictions, shown)
     if stale := _stale_param(tree, stages) or _stale_file(stages, content):
         where = " there (for an experiment, after `dvc exp apply`), and commit what it changes" if commit else ""
         raise UserError(f"the results of {shown} are not those of its {stale}: run `dvc repro`{where}")
-    return Revision(shown, commit, manifest, tree, stages, titles, predictions)
+    if stage := _model_of_other_inputs(predictions.probabilities, scores, stages):
+        raise UserError(
+            f"dvc.lock of {shown} names other params or files for {stage} than its model was made from: run "
+            f"`dvc repro --force --no-run-cache {stage}` and `dvc repro` there, and commit what they change"
+        )
+    titles = {model: str(scores[model]["title"]) for model in predictions.probabilities}
+    return Revision(shown, commit, manifest, tree, stages, titles, scores, predictions)
 
 
 def _params_and_lock(text: str, locked: str, shown: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -177,19 +185,33 @@ def _read(path: str) -> bytes | None:
     return Path(path).read_bytes() if Path(path).is_file() else None
 
 
-def _titles(text: str, predictions: Predictions, shown: str) -> dict[str, str]:
-    """The title of each model, from the JSON text of metrics/evaluate.json.
+def _scores(text: str, predictions: Predictions, shown: str) -> dict[str, Any]:
+    """The content of metrics/evaluate.json.
 
     Raises:
-        UserError: A model of `predictions` has no metrics.
+        UserError: It is damaged, or has no metrics of a model of `predictions`.
     """
     try:
-        scores = json.loads(text)
-        return {model: str(scores[model]["title"]) for model in predictions.probabilities}
+        scores: dict[str, Any] = json.loads(text)
+        if all(scores[model]["title"] for model in predictions.probabilities):
+            return scores
     except (ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{METRICS} and {PREDICTIONS} of {shown} are not of one run: run `dvc repro` there and commit what it changed"
-        ) from None
+        pass
+    raise UserError(
+        f"{METRICS} and {PREDICTIONS} of {shown} are not of one run: run `dvc repro` there and commit what it changed"
+    )
+
+
+def _model_of_other_inputs(models: Iterable[str], scores: dict[str, Any], stages: dict[str, Any]) -> str:
+    """The first stage that trained a model from other params or files than dvc.lock names, "" if there is none.
+
+    DVC records what it finds when a stage has ended. The model knows what it was made from.
+    """
+    for stage, recorded in ((f"train_{model}", scores[model].get("made_from")) for model in models):
+        locked = stages.get(stage)
+        if locked and recorded and inputs.digest(lock.deps(locked), lock.params(locked)) != recorded:
+            return stage
+    return ""
 
 
 def _predictions(text: str, manifest: list[Row], shown: str) -> Predictions:

@@ -49,6 +49,12 @@ def _opening(comparison: Comparison) -> str:
         )
     if comparison.relabelled:
         lines.append(f"{comparison.relabelled:,} of them have another label in head. That label counts for both.")
+    old, new = comparison.machines
+    if old and new and old != new:
+        lines.append(
+            f"**The two were computed on different kinds of machines** (base: {old}; head: {new}). That alone can make a "
+            "difference."
+        )
     if shared < SMALL:
         lines.append(
             f'**With {shared} images only large differences can show. "No evidence" does not mean that there is no difference.**'

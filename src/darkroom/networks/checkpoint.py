@@ -4,6 +4,7 @@ import io
 import pickle
 import sys
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor
 
 from darkroom.networks.classifier import Classifier
-from darkroom.system import machine
+from darkroom.system import device, inputs, lock
 from darkroom.system.errors import UserError
-from darkroom.system.files import sha256, write_bytes, write_json
+from darkroom.system.files import write_bytes
+from darkroom.system.params import Run
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ def path(name: str) -> Path:
     return Path(f"models/{name}.pth")
 
 
+def stage(name: str) -> str:
+    """The stage that makes the model `name`."""
+    return f"train_{name}"
+
+
 def plain(state: dict[str, Tensor]) -> "OrderedDict[str, Tensor]":
     """A state dict whose pickled bytes depend only on names and values.
 
@@ -58,25 +65,49 @@ def plain(state: dict[str, Tensor]) -> "OrderedDict[str, Tensor]":
     return OrderedDict((sys.intern(name), tensor.detach().cpu().contiguous().clone()) for name, tensor in state.items())
 
 
-def save(target: Path, model: Classifier, about: About, made_by: dict[str, str]) -> None:
-    """Write the weights of `model`, `about` and `made_by` to `target`, and a note on the machine beside it.
+def provenance(name: str, run: Run) -> dict[str, Any]:
+    """What `save` writes about how the model `name` was made: on which kind of machine, and a digest of params and files."""
+    return {"made_by": device.made_by(run), "made_from": inputs.digest_now(stage(name))}
+
+
+def save(target: Path, model: Classifier, about: About, made: Mapping[str, Any]) -> None:
+    """Write the weights of `model`, `about` and `made`, its `provenance`, to `target`.
 
     No time, no path and no optimizer state is in it.
     """
     buffer = io.BytesIO()  # torch.save would name the archive after a temporary file
-    torch.save({"about": asdict(about), "made_by": made_by, "state_dict": plain(model.state_dict())}, buffer)
+    torch.save({"about": asdict(about), **made, "state_dict": plain(model.state_dict())}, buffer)
     write_bytes(target, buffer.getvalue())
-    record(target, made_by)
 
 
-def record(target: Path, facts: dict[str, str]) -> None:
-    """Note beside `target`, as JSON, on which machine and by what it was first made.
+def check_provenance(name: str, run: Run) -> str:
+    """Check that the model `name` is what dvc.lock says that it is, and that this machine computes like the one that made it.
 
-    A note about these very bytes is left as it is: a rebuild that gives the same result changes nothing.
+    Returns:
+        The digest of what it was made from.
+
+    Raises:
+        UserError: dvc.lock names other params or files, or the model was made on another kind of machine.
     """
-    note, digest = target.with_suffix(".json"), sha256(target.read_bytes())
-    if f'"sha256": "{digest}"' not in (note.read_text("utf-8", "replace") if note.exists() else ""):
-        write_json(note, {"sha256": digest, "made_by": {**facts, **machine.here()}})
+    content = read_torch_file(path(name))
+    try:
+        made_by, made_from = dict(content["made_by"]), str(content["made_from"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{path(name)} was made by an earlier version of Darkroom, or by another program: rebuild it with `dvc repro`"
+        ) from None
+    again = f"run `dvc repro --force --no-run-cache {stage(name)}`"
+    recorded = lock.read().get(stage(name)) if lock.LOCK.exists() else None
+    if recorded and inputs.digest(lock.deps(recorded), lock.params(recorded)) != made_from:
+        raise UserError(f"{path(name)} was made from other params or files than {lock.LOCK} names: {again}")
+    here = device.kind(run)
+    if differing := [key for key, value in here.items() if made_by.get(key) != value]:
+        there = ", ".join(f"{key} {made_by.get(key)} there, {here[key]} here" for key in differing)
+        raise UserError(
+            f"{path(name)} was made on another kind of machine ({there}), and {lock.LOCK} must not mix results of two: {again}, "
+            "or use run.device cpu and run.mode portable, which give the same bytes on every x86-64 machine with AVX2"
+        )
+    return made_from
 
 
 def read_torch_file(source: str | Path) -> Any:

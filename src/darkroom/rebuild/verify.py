@@ -23,6 +23,7 @@ SURROUNDINGS = (
     {"LC_ALL": "POSIX", "TZ": "Pacific/Chatham", "PYTHONHASHSEED": "1"},
     {"LC_ALL": "C.UTF-8", "TZ": "America/St_Johns", "PYTHONHASHSEED": "2"},
 )
+METRICS = "metrics/evaluate.json"
 LINKS = ("symlink,copy", "copy")  # how DVC puts files from its cache into the project
 
 
@@ -76,7 +77,7 @@ def verify(changes: Sequence[str]) -> int:
         raise UserError(f"there is no {params.PARAMS} in {Path.cwd()}: run from the project's top folder")
     head = dvc.commit("HEAD")
     changed = _changed(params.parse((git.show(head, str(params.PARAMS)) or b"{}").decode()), changes)
-    reference = None if changes else Build(Path(), lock.read(commit=head), _cache(Path()))
+    reference = None if changes else Build(Path(), _locked(head), _cache(Path()))
     if git.read("status", "--porcelain"):
         print("There are uncommitted changes. They are left out: HEAD is verified.")
     folder = Path(tempfile.mkdtemp(prefix="darkroom verify é "))
@@ -93,6 +94,18 @@ def verify(changes: Sequence[str]) -> int:
         else:
             print(f"The rebuilt project is kept in {folder}. Delete it when you no longer need it.")
     return 0 if same else 1
+
+
+def _locked(head: str) -> dict[str, Any]:
+    """The stages of dvc.lock in a commit.
+
+    Raises:
+        UserError: It has none.
+    """
+    content = git.show(head, str(lock.LOCK))
+    if content is None:
+        raise UserError(f"HEAD has no {lock.LOCK}: run `dvc repro`, and commit its results")
+    return lock.parse(content.decode())
 
 
 def _report(old: Build, new: Build, compared: str) -> bool:
@@ -143,7 +156,7 @@ def as_text(rows: Sequence[Row]) -> str:
 
 
 def reasons(old: Build, new: Build) -> Iterator[str]:
-    """What may explain a difference: dvc.lock is older than the code or params, or the models come from another machine."""
+    """What may explain a difference: dvc.lock is older than the code or params, or the results come from another machine."""
     made = {path for stage in new.stages for path in new.outs(stage)}
     for stage in new.stages:
         before, after = (lock.inputs(build.stages.get(stage, {})) for build in (old, new))
@@ -153,32 +166,16 @@ def reasons(old: Build, new: Build) -> Iterator[str]:
                 f"dvc.lock records another {changed[0]} for the stage {stage} than HEAD has: run `dvc repro` and commit what it "
                 "changed"
             )
-    for stage in new.stages:
-        for path in old.outs(stage).keys() & new.outs(stage).keys():
-            if path.endswith(".pth"):
-                yield _other_machine(path, *(_note(build, path, build.outs(stage)[path]) for build in (old, new)))
+    machines = _machine(old), _machine(new)
+    if all(machines) and machines[0] != machines[1]:
+        yield f"The results were made on another kind of machine: {machines[0]} there; {machines[1]} here."
 
 
-def _other_machine(path: str, before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """A sentence on how the machines differ that trained a model in two builds. `before` and `after` are the notes on them."""
-    if not before:
-        return f"No note beside {path} says which machine made it."
-    facts = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
-    if not facts:
-        return f"{path} was made on a machine like this one, with the same versions: the cause is something else."
-    differing = "; ".join(f"{key} {before.get(key)} there, {after.get(key)} here" for key in facts)
-    return f"{path} was made on another machine: {differing}."
-
-
-def _note(build: Build, path: str, md5: str) -> dict[str, str]:
-    """The note of `checkpoint.record` on the machine that trained a model. {} if it is missing or about another file."""
-    try:
-        note = json.loads((build.root / path).with_suffix(".json").read_text(encoding="utf-8"))
-        digest, facts = note["sha256"], dict(note["made_by"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    content = build.content(path, md5)
-    return {} if content is not None and hashlib.sha256(content).hexdigest() != digest else facts
+def _machine(build: Build) -> str:
+    """The kind of machine that a build was made on, from its metrics. "" if it is not known."""
+    md5 = next((outs[METRICS] for outs in map(build.outs, build.stages) if METRICS in outs), "")
+    content = build.content(METRICS, md5)
+    return str(json.loads(content).get("machine", "")) if content else ""
 
 
 def _build(
@@ -210,8 +207,6 @@ def _build(
     call("config", "--local", "cache.dir", str(cache))
     call("config", "--local", "cache.type", links)
     _get_images(root, call)
-    for note in root.glob("models/*.json"):
-        note.unlink()  # it is about the machine that trained the committed model; the rebuild writes a new one
     print(f"rebuilding {head[:10]} in {root}", flush=True)
     if call("repro", "--force", "--no-run-cache", quiet=False):
         raise UserError(

@@ -18,7 +18,7 @@ from darkroom.networks import checkpoint, forward, registry
 from darkroom.networks.checkpoint import About
 from darkroom.networks.classifier import Classifier
 from darkroom.pictures import evaluate as pictures
-from darkroom.system import files, params
+from darkroom.system import device, files, params
 from darkroom.training import history
 
 DEPTH = 3  # of the modules that the table of a network lists: fine enough for a small CNN, coarse enough for a backbone
@@ -48,8 +48,9 @@ def main() -> None:
     def decoded(resolution: int, classes: tuple[str, ...]) -> Folder:
         return load_folder(SPLIT / "test", resolution, memory, list(classes))
 
-    abouts, probabilities, networks = {}, {}, {}
+    abouts, made_from, probabilities, networks = {}, {}, {}, {}
     for name in params.models():
+        made_from[name] = checkpoint.check_provenance(name, run)
         model, about = registry.load(checkpoint.path(name))
         test = decoded(about.resolution, tuple(about.classes))
         probabilities[name] = forward.probabilities(model, test.pixels, about, run, choices.mirror)
@@ -57,7 +58,8 @@ def main() -> None:
         abouts[name] = about
 
     titles = {name: about.title for name, about in abouts.items()}
-    write_metrics(test, titles, probabilities, choices, run.seed)
+    named = {name: {"title": titles[name], "made_from": made_from[name]} for name in titles}
+    write_metrics(test, named, probabilities, choices, run)
     write_predictions(test, titles, probabilities)
     write_roc(test, titles, probabilities)
     write_reliability(test, titles, probabilities, choices.bins)
@@ -67,18 +69,22 @@ def main() -> None:
 
 
 def write_metrics(
-    test: Folder, titles: dict[str, str], probabilities: dict[str, np.ndarray], choices: Params, seed: int
+    test: Folder,
+    named: dict[str, dict[str, str]],
+    probabilities: dict[str, np.ndarray],
+    choices: Params,
+    run: params.Run,
 ) -> None:
-    """Each model's metrics, and the comparison of each pair of models."""
+    """Each model's metrics, the comparison of each pair of models, and the kind of machine. `named` says what each model is."""
     units = units_of_side(SPLIT / "test", test.paths)
-    scores = {
-        name: {"title": titles[name], **judge(test, p, units, choices, seed)} for name, p in probabilities.items()
-    }
+    scores = {name: {**named[name], **judge(test, p, units, choices, run.seed)} for name, p in probabilities.items()}
     right = {name: p.argmax(1) == test.labels for name, p in probabilities.items()}
     comparison: dict[str, Any] = dict(compare_pairs(right, units))
     if (groups := int(units.max()) + 1) < len(units):
         comparison["groups"] = groups
-    files.write_json("metrics/evaluate.json", {**scores, "comparison": comparison, "count": len(test.labels)})
+    machine = ", ".join(f"{key} {value}" for key, value in device.kind(run).items())
+    tree = {**scores, "comparison": comparison, "count": len(test.labels), "machine": machine}
+    files.write_json("metrics/evaluate.json", tree)
 
 
 def judge(test: Folder, probabilities: np.ndarray, units: np.ndarray, choices: Params, seed: int) -> dict[str, Any]:

@@ -57,6 +57,7 @@ def features_of_models(chosen: dict[str, list[str]], run: params.Run) -> Iterato
         return load_folder(SPLIT / side, resolution, memory, list(classes), chosen[side])
 
     for name in params.models():
+        checkpoint.check_provenance(name, run)
         model, about = registry.load(checkpoint.path(name))
         sides = [decoded(side, about.resolution, tuple(about.classes)) for side in chosen]
         features = [forward.predict(model.backbone, side.pixels, about, run) for side in sides]

@@ -42,12 +42,11 @@ def prepare(run: Run) -> None:
         os.environ.update(PORTABLE)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(run.threads)
-    os.environ.update(
-        OMP_DYNAMIC="FALSE", MKL_DYNAMIC="FALSE"
-    )  # on fewer cores there would be fewer threads, which round differently
+    # Otherwise there would be fewer threads on fewer cores, and they would round differently.
+    os.environ.update(OMP_DYNAMIC="FALSE", MKL_DYNAMIC="FALSE")
     os.environ.pop("OMP_THREAD_LIMIT", None)
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-    # A thread that waits for the others spins. On a busy core it spins in vain, and training takes five times as long.
+    # A thread that waits for the others spins. On a busy core it spins in vain: training took two to three times as long.
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     _keep_freed_memory()
 

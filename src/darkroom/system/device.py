@@ -11,17 +11,16 @@ from darkroom.system.params import Run
 
 
 def choose(run: Run) -> torch.device:
-    """The device that `run.device` asks for. `auto` is a GPU if torch finds one, else the CPU.
+    """The device that `run.device` names.
 
     Raises:
         UserError: `run.device` is cuda and torch finds no GPU.
     """
-    gpu = on_gpu(run)
-    if run.device == "cuda" and not gpu:
+    if run.device == "cuda" and not torch.cuda.is_available():
         raise UserError(
-            "run.device in params.yaml is cuda, but torch finds no GPU here: say auto or cpu, or install torch for your GPU"
+            "run.device in params.yaml is cuda, but torch finds no GPU here: say cpu, or install torch for your GPU"
         )
-    return torch.device("cuda" if gpu else "cpu")
+    return torch.device(run.device)
 
 
 def precision(run: Run) -> AbstractContextManager[None]:
@@ -29,26 +28,25 @@ def precision(run: Run) -> AbstractContextManager[None]:
     return torch.autocast(choose(run).type, torch.bfloat16, enabled=run.precision == "bfloat16")
 
 
-def on_gpu(run: Run) -> bool:
-    """Whether this machine computes on a GPU."""
-    return run.device != "cpu" and torch.cuda.is_available()
+def kind(run: Run) -> dict[str, str]:
+    """All about this machine and the section `run` that decides the bytes of a result. Call it after `determinism.prepare`.
 
-
-def made_by(run: Run) -> dict[str, str]:
-    """Everything about the machine and the packages that decides the bytes of a model. Call it after `determinism.prepare`.
-
-    In portable mode the CPU's name is not part of it: only the instructions that are used matter.
+    In portable mode the CPU's name is not part of it: only the instructions that are used matter. DVC knows `run`, but not the
+    machine, so that dvc.lock could hold results of two kinds of machines (`checkpoint.refuse_other_machine`).
     """
     facts = {
-        "device": torch.cuda.get_device_name() if on_gpu(run) else "cpu",
+        "device": "cpu",
         "precision": run.precision,
         "mode": run.mode,
         "threads": str(run.threads),
         "architecture": platform.machine(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        **pins.read("data"),
-        **pins.read("models"),
     }
-    if on_gpu(run):  # each kind of GPU, and each CUDA, rounds in its own way
-        facts["cuda"] = str(torch.version.cuda)
+    if choose(run).type == "cuda":  # each kind of GPU, and each CUDA, rounds in its own way
+        facts |= {"device": torch.cuda.get_device_name(), "cuda": str(torch.version.cuda)}
     return facts if run.mode == "portable" else {**facts, "cpu": machine.cpu()}
+
+
+def made_by(run: Run) -> dict[str, str]:
+    """The `kind` of this machine, and the versions of the packages that decide the bytes of a model."""
+    return {**kind(run), **pins.read("data"), **pins.read("models")}

@@ -4,23 +4,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from darkroom.system import git
 from darkroom.system import params as params_file
 from darkroom.system.errors import UserError
 
 LOCK = Path("dvc.lock")
 
 
-def read(root: Path = Path(), commit: str | None = None) -> dict[str, Any]:
-    """The stages of dvc.lock by name, of a commit or (None) of the work tree.
+def read(root: Path = Path()) -> dict[str, Any]:
+    """The stages of dvc.lock by name.
 
     Raises:
         UserError: There is no dvc.lock.
     """
-    text = git.show(commit, str(LOCK), root) if commit else _content(root / LOCK)
-    if text is None:
-        raise UserError(f"{commit or 'the work tree'} has no {LOCK}: run `dvc repro` and commit it")
-    return parse(text.decode())
+    try:
+        return parse((root / LOCK).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"there is no {LOCK} in {root.absolute()}: run `dvc repro`") from None
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -48,7 +47,3 @@ def params(stage: Mapping[str, Any]) -> dict[str, Any]:
 def inputs(stage: Mapping[str, Any]) -> dict[str, Any]:
     """All that a stage of dvc.lock was made from: its command, and the md5s and values of its dependencies and params."""
     return {"command": stage.get("cmd"), **deps(stage), **params(stage)}
-
-
-def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from darkroom.system.errors import UserError
 
 PARAMS = Path("params.yaml")
-RESERVED = ("comparison", "count")  # keys of metrics/evaluate.json beside the models
+RESERVED = ("comparison", "count", "machine")  # keys of metrics/evaluate.json beside the models
 
 Positive = Annotated[float, Field(gt=0)]
 LearningRate = Annotated[float, Field(gt=0, le=1000)]
@@ -18,8 +18,9 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """A section of params.yaml. No key may be unknown, missing or of another type (the integer 1
-    passes for a float, the text "1" does not).
+    """A section of params.yaml. No key may be unknown, missing or of another type.
+
+    The integer 1 passes for a float, the text "1" does not.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -31,7 +32,7 @@ class Run(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     threads: Annotated[int, Field(ge=1, le=1024)]
     mode: Literal["portable", "native"]
-    device: Literal["cpu", "cuda", "auto"]
+    device: Literal["cpu", "cuda"]
     precision: Literal["float32", "bfloat16"]
 
 
@@ -73,7 +74,7 @@ def models() -> list[str]:
         if not (isinstance(name, str) and re.fullmatch("[a-z][a-z0-9_]*", name)) or name in RESERVED:
             raise UserError(
                 f"{PARAMS}: models: {name!r} cannot name a model: use lower-case letters, digits and _, and another name than "
-                f"{' and '.join(RESERVED)}"
+                f"{', '.join(RESERVED)}"
             )
     if len(set(names)) < len(names):
         raise UserError(f"{PARAMS}: models: a name stands there twice: keep one of the two")

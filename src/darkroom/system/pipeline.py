@@ -1,5 +1,6 @@
 """dvc.yaml: which stages there are, and what each depends on."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,24 @@ def stages() -> dict[str, Any]:
         reason = " ".join(str(error).split())
         raise UserError(f"{PIPELINE} is damaged ({reason}): get it back by `git checkout {PIPELINE}`") from None
     return found
+
+
+def entry(name: str) -> dict[str, Any]:
+    """The stage `name` of dvc.yaml.
+
+    Raises:
+        UserError: There is no such stage.
+    """
+    found = stages()
+    if name not in found:
+        raise UserError(f"{PIPELINE} has no stage '{name}': add it, or mend its spelling")
+    return dict(found[name])
+
+
+def outs(stage: Mapping[str, Any]) -> list[Path]:
+    """The outs of a stage, those that are metrics or plots among them."""
+    listed = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
+    return [Path(path) for out in listed for path in ([out] if isinstance(out, str) else out)]
 
 
 def requirements(stage: dict[str, Any]) -> list[str]:

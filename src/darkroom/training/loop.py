@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ class Task:
     """What a model learns from, and how.
 
     Attributes:
-        stage: The stage's name. The state between epochs is kept under it.
+        stage: The stage's name.
         train, val: The images.
         recipe: The stage's params.
         about: How pixels become the network's input.
@@ -92,7 +93,7 @@ class Learner:
         return {**parts, "ema": self.ema} if self.ema else parts
 
 
-def fit(model: Classifier, optimizer: torch.optim.Optimizer, task: Task) -> list[Epoch]:
+def fit(model: Classifier, optimizer: torch.optim.Optimizer, task: Task, state_file: Path) -> list[Epoch]:
     """Train `model` in place, and leave it with the weights of its best epoch on val (`history.best`).
 
     A training that was killed goes on after its last finished epoch, and ends in the same bytes.
@@ -101,6 +102,7 @@ def fit(model: Classifier, optimizer: torch.optim.Optimizer, task: Task) -> list
         model: In channels-last format.
         optimizer: Over the parameters of `model`. The learning rates of its groups are the peaks of the schedule.
         task: The images, the recipe and the run settings.
+        state_file: The state between epochs is kept there (`resume.path`).
 
     Returns:
         The epochs that were run: fewer than `task.recipe.epochs` if patience ended the training.
@@ -108,11 +110,10 @@ def fit(model: Classifier, optimizer: torch.optim.Optimizer, task: Task) -> list
     Raises:
         UserError: The loss is no longer a number.
     """
-    key = identity(model, task)
     learner = Learner(model, optimizer, task)
     epochs: list[Epoch] = []
     best = plain(model.state_dict())
-    if state := resume.load(task.stage, key):
+    if state := resume.load(state_file):
         learner.load_state_dict(state["learner"])
         epochs, best = [Epoch(*row) for row in state["epochs"]], state["best"]
         tqdm.write(f"going on after epoch {len(epochs)} of an earlier run")
@@ -122,7 +123,7 @@ def fit(model: Classifier, optimizer: torch.optim.Optimizer, task: Task) -> list
         if history.best(epochs) is epochs[-1]:
             best = plain(learner.scored.state_dict())
         rows = [astuple(epoch) for epoch in epochs]
-        resume.save(task.stage, key, {"learner": learner.state_dict(), "epochs": rows, "best": best})
+        resume.save(state_file, {"learner": learner.state_dict(), "epochs": rows, "best": best})
         tqdm.write(history.describe(epochs[-1], task.recipe.epochs))  # after saving: what is logged is kept
     for line in history.explain(epochs, len(task.val.labels)):
         tqdm.write(line)
