@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from conftest import build_once, clone_of, commit, copy_of, darkroom, read_csv, read_json, run, vouch
-from darkroom.comparison import compare, data_diff, gate, revision, thumbnails
+from darkroom.comparison import compare, data_diff, gate, look_alikes, revision, thumbnails
 from darkroom.data.manifest import NOT_SPLIT, Row
 from darkroom.evaluation import bootstrap
 from darkroom.system.errors import UserError
@@ -264,6 +264,11 @@ def last_of_each_model(text: str) -> str:
             lambda text: text.replace("lr: 0.01", "lr: 0.02"),
             "are not those of its params (train_scratch): run `dvc repro`",
         ),
+        (
+            "plots/near_duplicates.csv",
+            lambda text: text + "mono-defective/a.png,mono-defective/nowhere.png,9\n",
+            "near_duplicates.csv of the work tree is damaged, or is not of one run",
+        ),
         ("plots/roc.csv", lambda text: text + "x", "are not those of its plots/roc.csv: run `dvc repro`"),
         (
             "src/darkroom/networks/small_cnn.py",
@@ -509,3 +514,50 @@ def test_groups_are_what_tests_count(branch: Path) -> None:
     printed = darkroom("compare", "main", cwd=branch)
     assert "They come from 4 groups." in printed
     assert "| **better** |" not in printed
+
+
+@pytest.mark.fast
+def test_a_verdict_that_rests_on_look_alikes_is_named() -> None:
+    """Head is right about ten more images. All of them have a look-alike in train."""
+    labels, has_one = np.zeros(60, int), np.arange(60) < 10
+    good, bad = np.eye(2)[labels], np.eye(2)[has_one.astype(int)]
+    right = {"accuracy": compare.is_right}
+
+    def found(units: np.ndarray, has_one: np.ndarray) -> look_alikes.LookAlikes:
+        accuracies = look_alikes.accuracies(labels, units, {"scratch": (bad, good)}, right, has_one)
+        count = {"base": 0, "head": 10, "shared": int(has_one.sum())}
+        return look_alikes.LookAlikes({"base": 8, "head": 10}, count, count, [], accuracies)
+
+    def text(found: look_alikes.LookAlikes) -> str:
+        return look_alikes.markdown(found, {"base": 60, "head": 60}, {"scratch": "from scratch"})
+
+    named = text(found(np.arange(60), has_one))
+    assert "| from scratch | accuracy | 1.000 | 1.000 | +0.000 | 0.5 | no evidence | 0 | 10 |" in named
+    assert (
+        '**from scratch, accuracy: the verdict is "better" with these images and "no evidence" without them.**' in named
+    )
+    assert "at most 8 bits in base and in at most 10 in head" in named
+    assert "**" not in text(found(labels, has_one))  # a single group: no evidence with them either
+    assert "**" not in text(found(np.arange(60), np.arange(60) >= 50))  # other images have one
+    (none_left,) = found(np.arange(60), np.ones(60, bool)).accuracies
+    assert (none_left.p, none_left.verdict, none_left.head_right) == (None, None, 60)
+    assert text(look_alikes.LookAlikes()) == "No look-alikes across train and test were found."
+
+
+def test_look_alikes_of_base_count_after_they_are_gone(branch: Path) -> None:
+    """The second of two pairs goes, and both test images stay out of the accuracies."""
+    header, pairs = "train,test,distance\n", branch / "plots/near_duplicates.csv"
+    rows = read_csv(branch / "data/manifest.csv")
+    train = next(row["path"] for row in rows if row["split"] == "train")
+    first, second = [row["path"] for row in rows if row["split"] == "test"][:2]
+    pairs.write_text(f"{header}{train},{second},3\n{train},{first},7\n")
+    vouch(branch)
+    commit(branch, "Two pairs")
+    pairs.write_text(f"{header}{train},{first},7\n")
+    vouch(branch)
+    found = json.loads(darkroom("compare", "HEAD", "--json", cwd=branch))["look_alikes"]
+    assert found["images"] == {"base": 2, "head": 1, "shared": 2}
+    assert found["new"] == []
+    commit(branch, "One pair")
+    found = json.loads(darkroom("compare", "HEAD", "HEAD~1", "--json", cwd=branch))["look_alikes"]
+    assert found["new"] == [{"test": second, "train": train}]

@@ -4,9 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from conftest import darkroom, read_csv, run, write_cells
+from conftest import PARAMS, darkroom, read_csv, read_json, run, write_cells
+from darkroom.comparison.look_alikes import LISTED
+from darkroom.data import assignment
+from darkroom.system import files
 
 TRAINING = ("Running stage 'train_scratch'", "Running stage 'train_finetune'")
 
@@ -31,8 +36,60 @@ def results(project: Path) -> dict[str, bytes]:
     }
 
 
+def write_sibling(original: Path) -> Path:
+    """Write a copy whose first pixels are changed by one level, as many as it takes for its hash to put it into train."""
+    choices, sibling = PARAMS["split"], original.with_name(f"{original.stem}-sibling.png")
+    ratio = assignment.Ratio(**choices["ratio"])
+    pixels = np.array(Image.open(original))
+    for pixel in range(pixels.shape[1]):
+        pixels[0, pixel] ^= 1
+        Image.fromarray(pixels).save(sibling)
+        image = assignment.Image("", "", "", files.sha256(sibling.read_bytes()), b"")
+        if assignment.by_hash(image, ratio, choices["salt"]) == "train":
+            return sibling
+    raise AssertionError("no sibling falls to train")
+
+
+def right_answers(project: Path) -> dict[str, bool]:
+    """Path of each test image -> whether the model from scratch is right."""
+    rows = read_csv(project / "plots/predictions.csv")
+    return {row["path"]: row["predicted"] == row["actual"] for row in rows if row["model"] == "scratch"}
+
+
+def check_look_alikes(
+    project: Path, siblings: dict[str, str], had_one: set[str], answers: tuple[dict[str, bool], dict[str, bool]]
+) -> None:
+    """`compare`, its page and the report give the look-alikes that came, and the accuracies without them.
+
+    Args:
+        project: The project after the update.
+        siblings: Path of a test image -> path of its sibling in train.
+        had_one: The test images that had a look-alike before.
+        answers: What `right_answers` returns before and after.
+    """
+    has_one = {row["test"] for row in read_csv(project / "plots/near_duplicates.csv")}
+    found = json.loads(darkroom("compare", "HEAD", "--json", cwd=project))["look_alikes"]
+    assert siblings.items() <= {pair["test"]: pair["train"] for pair in found["new"]}.items()
+    assert (found["images"]["base"], found["images"]["head"]) == (len(had_one), len(has_one))
+    assert found["pairs"]["head"] == read_json(project / "metrics/split.json")["near_duplicates"]
+    (line,) = [one for one in found["accuracies"] if (one["model"], one["metric"]) == ("scratch", "accuracy")]
+    for side, right in zip(("base", "head"), answers, strict=True):
+        shared = {path: right[path] for path in answers[0]}
+        assert line[side] == np.mean([shared[path] for path in shared.keys() - (had_one | has_one)])
+        assert line[f"{side}_right"] == sum(shared[path] for path in shared.keys() & (had_one | has_one))
+
+    darkroom("pr-report", "HEAD", cwd=project)
+    darkroom("compare", "HEAD", "--html", "page.html", cwd=project)
+    for text in ((project / "report/report.md").read_text(), (project / "page.html").read_text()):
+        assert f"In base: {len(had_one)} of {len(answers[0])} test images" in text
+        assert f"In head: {len(has_one)} of {len(answers[1])} test images" in text
+        assert f"New in head ({len(found['new'])}): " in text
+        assert f"and {len(found['new']) - LISTED} more" in text
+    (project / "page.html").unlink()
+
+
 def test_the_data_set_is_updated_at_the_last_moment(project: Path, tmp_path: Path) -> None:
-    before, first = manifest(project), results(project)
+    before, first, answers = manifest(project), results(project), right_answers(project)
     raw = project / "data/raw"
     write_cells(tmp_path / "more", 70)
     new = [
@@ -51,6 +108,10 @@ def test_the_data_set_is_updated_at_the_last_moment(project: Path, tmp_path: Pat
     )
     (raw / relabelled).rename(raw / relabelled.replace("defective", "functional"))
 
+    had_one = {row["test"] for row in read_csv(project / "plots/near_duplicates.csv")}
+    originals = [path for path, (side, _) in before.items() if side == "test" and path not in had_one][:7]
+    siblings = {path: write_sibling(raw / path).relative_to(raw).as_posix() for path in originals}
+
     run("dvc", "add", "-q", "data/raw", cwd=project)
     printed = run("dvc", "repro", cwd=project)
     after = manifest(project)
@@ -63,12 +124,13 @@ def test_the_data_set_is_updated_at_the_last_moment(project: Path, tmp_path: Pat
     changes = json.loads(run("dvc", "metrics", "diff", "--json", cwd=project))["metrics/split.json"]
     assert changes["left_out"]["new"] == 2
     words = run("darkroom", "data-diff", "--picture", "changes.png", cwd=project)
-    assert "**added** (27)" in words
+    assert "**added** (34)" in words
     assert "**relabelled** (1)" in words
     assert "**left out** (2)" in words
     assert "moved" not in words
     assert (project / "changes.png").stat().st_size > 10_000
     (project / "changes.png").unlink()
+    check_look_alikes(project, siblings, had_one, (answers, right_answers(project)))
 
     run("git", "stash", "-q", "-u", cwd=project)
     run("dvc", "checkout", "-q", cwd=project)

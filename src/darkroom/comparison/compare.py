@@ -3,12 +3,13 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from darkroom.comparison import data_diff
+from darkroom.comparison import data_diff, look_alikes
+from darkroom.comparison.look_alikes import LookAlikes
 from darkroom.comparison.revision import Predictions, Revision
 from darkroom.data import groups
 from darkroom.evaluation import bootstrap, metrics, paired
@@ -117,6 +118,7 @@ class Comparison:
         data: What happened to the images of data/raw.
         stages: The stages whose command, dependencies or params differ.
         machines: The kind of machine that made the results of base and of head. "" if they are from before it was recorded.
+        look_alikes: The look-alikes across train and test, and the accuracies without them.
     """
 
     base: str
@@ -132,6 +134,7 @@ class Comparison:
     data: list[data_diff.Change]
     stages: list[str]
     machines: tuple[str, str] = ("", "")
+    look_alikes: LookAlikes = field(default_factory=LookAlikes)
 
 
 def compare(base: Revision, head: Revision) -> Comparison:
@@ -174,6 +177,7 @@ def compare(base: Revision, head: Revision) -> Comparison:
         data=data_diff.diff(base.manifest, head.manifest),
         stages=changed_stages(base.lock, head.lock),
         machines=(base.scores.get("machine", ""), head.scores.get("machine", "")),
+        look_alikes=look_alikes.compare(base, head, (rows_before, rows_after), labels, units, both, right),
     )
 
 

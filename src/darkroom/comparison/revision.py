@@ -22,6 +22,7 @@ from darkroom.system.trees import value_at
 
 PREDICTIONS = "plots/predictions.csv"
 METRICS = "metrics/evaluate.json"
+LOOK_ALIKES = "plots/near_duplicates.csv"
 PREFIX = "probability_"
 
 
@@ -59,6 +60,7 @@ class Revision:
         titles: Model -> its title in tables.
         scores: The content of metrics/evaluate.json.
         predictions: The models' predictions for the test images.
+        look_alikes: Path of a test image, as in `predictions` -> paths in data/raw of its look-alikes in train, nearest first.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Revision:
     titles: dict[str, str]
     scores: dict[str, Any]
     predictions: Predictions
+    look_alikes: dict[str, list[str]]
 
 
 def load(name: str | None) -> Revision:
@@ -97,6 +100,7 @@ def load(name: str | None) -> Revision:
     manifest = manifest_file.read(commit)
     predictions = _predictions(text(PREDICTIONS), manifest, shown)
     scores = _scores(text(METRICS), predictions, shown)
+    look_alikes = _look_alikes(text(LOOK_ALIKES), manifest, shown)
     if stale := _stale_param(tree, stages) or _stale_file(stages, content):
         where = " there (for an experiment, after `dvc exp apply`), and commit what it changes" if commit else ""
         raise UserError(f"the results of {shown} are not those of its {stale}: run `dvc repro`{where}")
@@ -106,7 +110,7 @@ def load(name: str | None) -> Revision:
             f"`dvc repro --force --no-run-cache {stage}` and `dvc repro` there, and commit what they change"
         )
     titles = {model: str(scores[model]["title"]) for model in predictions.probabilities}
-    return Revision(shown, commit, manifest, tree, stages, titles, scores, predictions)
+    return Revision(shown, commit, manifest, tree, stages, titles, scores, predictions, look_alikes)
 
 
 def _params_and_lock(text: str, locked: str, shown: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -274,6 +278,25 @@ def _tested(images: Sequence[tuple[str, str]], manifest: list[Row], shown: str) 
             "images differ): run `dvc repro` there and commit what it changed"
         )
     return [tested[path] for path, _ in images]
+
+
+def _look_alikes(text: str, manifest: list[Row], shown: str) -> dict[str, list[str]]:
+    """The look-alikes in train of each test image that has one, from the CSV text of plots/near_duplicates.csv.
+
+    Raises:
+        UserError: The text is damaged, or is not about the test images in the manifest.
+    """
+    tested = {row.path: manifest_file.path_in_side(row) for row in manifest if row.split == "test"}
+    found = defaultdict(list)
+    try:
+        for row in csv.DictReader(io.StringIO(text, newline="")):
+            found[tested[row["test"]]].append(row["train"])
+    except KeyError:
+        raise UserError(
+            f"{LOOK_ALIKES} of {shown} is damaged, or is not of one run with data/manifest.csv: run `dvc repro` there and "
+            "commit what it changed"
+        ) from None
+    return dict(found)
 
 
 def _keys(tested: Sequence[Row]) -> list[str]:

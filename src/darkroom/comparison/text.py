@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from darkroom.comparison import data_diff
+from darkroom.comparison import data_diff, look_alikes
 from darkroom.comparison.compare import GONE, NEW, Comparison, Headline
 from darkroom.evaluation.titles import METRICS
 from darkroom.system.markdown import cell, code
@@ -21,6 +21,7 @@ def as_markdown(comparison: Comparison, flips: bool = True) -> str:
     blocks = [
         _opening(comparison),
         _headlines(comparison),
+        look_alikes.markdown(comparison.look_alikes, comparison.images, comparison.titles),
         _classes(comparison),
         _flips(comparison) if flips else "",
         _params(comparison),
