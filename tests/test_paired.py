@@ -17,7 +17,7 @@ def margin(level: float, count: int) -> float:
     return 3 * math.sqrt(level * (1 - level) / count)
 
 
-@pytest.mark.parametrize(("first", "second"), [(0, 0), (5, 5), (1, 9), (30, 12), (3, 4)])
+@pytest.mark.parametrize(("first", "second"), [(5, 5), (1, 9), (30, 12), (3, 4)])
 def test_single_images_are_mcnemars_test(first: int, second: int) -> None:
     """The mid-p by hand: the binomial probabilities of all splits that are more extreme, and half of those that are equal."""
     base = np.array([True] * first + [False] * second + [True] * 20)
@@ -30,6 +30,18 @@ def test_single_images_are_mcnemars_test(first: int, second: int) -> None:
     less = sum(p for k, p in chance.items() if k < second) + chance[second] / 2
     found = paired.accuracy_test(base, head, np.arange(len(base)))
     assert found == pytest.approx((two_sided, less))
+
+
+def test_a_model_that_did_not_change_has_p_1() -> None:
+    """No image, or no group, on which the two differ. In the first group the two differ on images that cancel out."""
+    right, units = np.array([True, False, True, True]), np.array([0, 0, 1, 1])
+    assert paired.accuracy_test(right, right, np.arange(4)) == (1, 1)
+    assert paired.accuracy_test(right, right[[1, 0, 2, 3]], units) == (1, 1)
+    random = np.random.default_rng(0)
+    labels, same = random.integers(0, 3, 30), random.dirichlet(np.ones(3), 30)
+    tested = {"macro_f1": paired.macro_f1, "auroc": paired.auroc, "ece": paired.ece(5)}
+    found = paired.metric_tests(tested, labels, same, same.copy(), np.arange(30))
+    assert set(found.values()) == {(1, 1)}
 
 
 def test_groups_are_all_exchanges_of_groups() -> None:

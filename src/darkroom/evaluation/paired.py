@@ -6,7 +6,8 @@ value of a difference is therefore its rank among the differences after random e
 McNemar's test.
 
 All p values are mid-p values: the observed difference counts half. The exact test is conservative: it rejects clearly less
-often than its level says (Fagerland, Lydersen and Laake 2013).
+often than its level says (Fagerland, Lydersen and Laake 2013). If no exchange changes anything, as for a model compared with
+itself, p is 1, as in the exact test.
 """
 
 from collections import Counter
@@ -91,6 +92,8 @@ def _mid_p(values: np.ndarray, observed: float, probabilities: np.ndarray) -> PV
     """The rank of `observed` among `values`; equal values count half."""
     if not np.isfinite(values).all():
         return PValues(np.nan, np.nan)
+    if values.min() == values.max():  # the mid-p would be 0.5, which reads as if it were evidence
+        return PValues(1.0, 1.0)
 
     def beyond(of: np.ndarray, limit: float) -> float:
         return float(probabilities[of > limit].sum() + probabilities[of == limit].sum() / 2)
