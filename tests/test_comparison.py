@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from conftest import build_once, clone_of, commit, copy_of, darkroom, read_csv, read_json, run, vouch
-from darkroom.comparison import compare, data_diff, gate, look_alikes, revision, thumbnails
+from darkroom.comparison import compare, data_diff, gate, look_alikes, revision, thumbnails, verdicts
 from darkroom.data.manifest import NOT_SPLIT, Row
 from darkroom.evaluation import bootstrap
 from darkroom.system.errors import UserError
@@ -142,7 +142,7 @@ def test_few_images_have_tests_and_no_intervals() -> None:
 
 @pytest.mark.fast
 def test_a_drop_to_the_limit_is_no_more_than_the_limit() -> None:
-    fallen = compare.Headline("scratch", "accuracy", bootstrap.Difference(1.0, 0.95, -0.2, 0.0), 1.0, "no evidence")
+    fallen = verdicts.Headline("scratch", "accuracy", bootstrap.Difference(1.0, 0.95, -0.2, 0.0), 1.0, "no evidence")
     own = compare.Comparison("a", "b", {}, {}, 0, [fallen], [], [], [], {}, [], [])
     assert not gate.failures(own, None, {"accuracy": 0.05, "scratch.accuracy": 0.05})
     assert gate.failures(own, None, {"accuracy": 0.049})
@@ -475,11 +475,11 @@ def test_a_class_that_falls_closes_the_gate() -> None:
     base[60:80] = np.eye(3)[0]  # 20 of class 1 are wrong in base alone
     head[:20] = np.eye(3)[1]  # 20 of class 0 are wrong in head alone
     units, sides = np.arange(180), {"finetune": (base, head)}
-    tests = compare.gate_tests(labels, units, sides, compare.class_tests(labels, units, sides, ["a", "b", "c"]))
+    tests = compare.gate_tests(labels, units, sides, compare.class_tests(labels, units, sides, ["a", "b", "c"]), {})
     closed = [(test.model, test.label) for test in tests if test.p < 0.05]
     assert closed == [("finetune", "a")]
     found = compare.Comparison(
-        "x", "y", {}, {}, 0, [compare.Headline("finetune", "accuracy", bootstrap.Difference(1, 1, 0, 0), 1.0, "")],
+        "x", "y", {}, {}, 0, [verdicts.Headline("finetune", "accuracy", bootstrap.Difference(1, 1, 0, 0), 1.0, "")],
         [], [], tests, {}, [], [],
     )  # fmt: skip
     (reason,) = gate.failures(found, "worse", {})

@@ -3,14 +3,16 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from darkroom.comparison import data_diff, look_alikes
+from darkroom.comparison import data_diff, look_alikes, over_seeds, verdicts
 from darkroom.comparison.look_alikes import LookAlikes
+from darkroom.comparison.over_seeds import OverSeeds
 from darkroom.comparison.revision import Predictions, Revision
+from darkroom.comparison.verdicts import GONE, NEW, ClassChange, GateTest, Headline
 from darkroom.data import groups
 from darkroom.evaluation import bootstrap, metrics, paired
 from darkroom.evaluation.bootstrap import Difference
@@ -23,49 +25,9 @@ RARE = (
     5  # images of a class; with fewer, the interval of a metric that averages over classes is too short and is left out
 )
 RESAMPLES = 2000  # of the paired bootstrap; the ends of an interval then vary by about 2 % of its width
-NEW, GONE = "new in head", "only in base"
 
 # Model -> its probabilities in base and in head, float (N, K) each, on the shared images.
 Sides = Mapping[str, tuple[np.ndarray, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Headline:
-    """One metric of one model, on the test images that both sides have.
-
-    Attributes:
-        model: Its name in params.yaml.
-        metric: A key of `titles.METRICS`.
-        difference: The metric in base and in head. Also the interval of the difference, NaN if there is none.
-        p: The two-sided mid-p value of the paired test (paired.py). None if the metric is not defined, or only one side has it.
-        verdict: "better", "worse" or "no evidence", by p at 5 %. NEW or GONE if only one side has the model. None without a p.
-    """
-
-    model: str
-    metric: str
-    difference: Difference
-    p: float | None
-    verdict: str | None
-
-
-@dataclass(frozen=True)
-class ClassChange:
-    """A class in which the accuracy of a model changed by more than chance.
-
-    Attributes:
-        model: Its name in params.yaml.
-        label: The class.
-        images: Number of shared test images of the class.
-        base, head: The share of them about which the model is right.
-        p: The two-sided mid-p value of the paired test, adjusted for all models and classes by Holm's method.
-    """
-
-    model: str
-    label: str
-    images: int
-    base: float
-    head: float
-    p: float
 
 
 @dataclass(frozen=True)
@@ -87,21 +49,6 @@ class Flip:
 
 
 @dataclass(frozen=True)
-class GateTest:
-    """A test of whether head is no worse: for the accuracy of a model, or for its accuracy in one class.
-
-    Attributes:
-        model: Its name in params.yaml.
-        label: The class; None for all classes.
-        p: One-sided and adjusted (`gate_tests`). Small if head is worse.
-    """
-
-    model: str
-    label: str | None
-    p: float
-
-
-@dataclass(frozen=True)
 class Comparison:
     """The result of a comparison.
 
@@ -119,6 +66,7 @@ class Comparison:
         stages: The stages whose command, dependencies or params differ.
         machines: The kind of machine that made the results of base and of head. "" if they are from before it was recorded.
         look_alikes: The look-alikes across train and test, and the accuracies without them.
+        over_seeds: The verdicts over seeds. The other verdicts are about the two trained models.
     """
 
     base: str
@@ -135,6 +83,7 @@ class Comparison:
     stages: list[str]
     machines: tuple[str, str] = ("", "")
     look_alikes: LookAlikes = field(default_factory=LookAlikes)
+    over_seeds: OverSeeds = field(default_factory=OverSeeds)
 
 
 def compare(base: Revision, head: Revision) -> Comparison:
@@ -157,6 +106,10 @@ def compare(base: Revision, head: Revision) -> Comparison:
     right = accuracies(classes, head.params["evaluate"]["merge"])
     bins = head.params["evaluate"]["bins"] if before.classes == after.classes else None
     by_class = class_tests(labels, units, both, classes)
+    relabelled = int((actual != np.array(before.actual)[rows_before]).sum())
+    same_images = len(before.keys) == len(after.keys) == len(pairs) and not relabelled
+    seeds = over_seeds.judge(base, head, same_images and before.classes == after.classes)
+    falls = over_seeds.falls(base.runs, head.runs) if base.runs and head.runs and not seeds.missing else {}
     return Comparison(
         base=base.name,
         head=head.name,
@@ -168,16 +121,17 @@ def compare(base: Revision, head: Revision) -> Comparison:
             "unknown": unknown,
             "groups": int(units.max()) + 1 if names.any() else 0,
         },
-        relabelled=int((actual != np.array(before.actual)[rows_before]).sum()),
+        relabelled=relabelled,
         headlines=list(_headlines(labels, units, in_base, in_head, right, bins)),
-        classes=class_changes(by_class),
+        classes=verdicts.class_changes([change for change, _ in by_class]),
         flips=[flip for model in both for flip in flips(model, labels, both[model], classes, after.paths, rows_after)],
-        gate=gate_tests(labels, units, both, by_class),
+        gate=gate_tests(labels, units, both, by_class, falls),
         params=param_changes(base.params, head.params),
         data=data_diff.diff(base.manifest, head.manifest),
         stages=changed_stages(base.lock, head.lock),
         machines=(base.scores.get("machine", ""), head.scores.get("machine", "")),
         look_alikes=look_alikes.compare(base, head, (rows_before, rows_after), labels, units, both, right),
+        over_seeds=seeds,
     )
 
 
@@ -289,11 +243,7 @@ def compare_metrics(
     for metric, difference in differences.items():
         if len(labels) < FEW or (rare and metric not in right):
             difference = difference._replace(low=math.nan, high=math.nan)
-        p = tests[metric].two_sided
-        known = not math.isnan(p)
-        yield Headline(
-            model, metric, difference, p if known else None, _verdict(metric, difference, p) if known else None
-        )
+        yield verdicts.judge(model, metric, difference, tests[metric].two_sided)
 
 
 def one_sided(
@@ -304,12 +254,6 @@ def one_sided(
         value = float(function(labels, probabilities).mean())
         base, head = (math.nan, value) if verdict == NEW else (value, math.nan)
         yield Headline(model, metric, Difference(base, head, math.nan, math.nan), None, verdict)
-
-
-def _verdict(metric: str, difference: Difference, p: float) -> str:
-    if p >= metrics.LEVEL:
-        return "no evidence"
-    return "better" if (difference.head > difference.base) != (metric == "ece") else "worse"
 
 
 def class_tests(
@@ -328,30 +272,27 @@ def class_tests(
     return tested
 
 
-def class_changes(by_class: Sequence[tuple[ClassChange, paired.PValues]]) -> list[ClassChange]:
-    """The classes in which the accuracy of a model changed by more than chance, adjusted by Holm's method over all tests."""
-    adjusted = metrics.holm([change.p for change, _ in by_class])
-    changes = [replace(change, p=p) for (change, _), p in zip(by_class, adjusted, strict=True)]
-    return [change for change in changes if change.p < metrics.LEVEL]
-
-
 def gate_tests(
-    labels: np.ndarray, units: np.ndarray, both: Sides, by_class: Sequence[tuple[ClassChange, paired.PValues]]
+    labels: np.ndarray,
+    units: np.ndarray,
+    both: Sides,
+    by_class: Sequence[tuple[ClassChange, paired.PValues]],
+    falls: Mapping[tuple[str, str | None], float],
 ) -> list[GateTest]:
-    """One-sided paired tests that head is no worse than base: for each model, and for each model in each class.
+    """One-sided tests that head is no worse than base: for each model, and for each model in each class.
 
-    The two families share the level of 5 % equally: the p values are adjusted by Holm's method within each family, and doubled.
+    They are paired tests of the two trained models, except where `falls` has a p value over seeds (`over_seeds.falls`).
     """
+
+    def test(model: str, label: str | None, p: float) -> GateTest:
+        return GateTest(model, label, falls.get((model, label), p), (model, label) in falls)
+
     whole = []
     for model, sides in both.items():
         base, head = (is_right(labels, side) for side in sides)
-        whole.append(GateTest(model, None, paired.accuracy_test(base, head, units).less))
-    of_classes = [GateTest(change.model, change.label, test.less) for change, test in by_class]
-    return [
-        replace(test, p=min(1.0, 2 * p))
-        for family in (whole, of_classes)
-        for test, p in zip(family, metrics.holm([test.p for test in family]), strict=True)
-    ]
+        whole.append(test(model, None, paired.accuracy_test(base, head, units).less))
+    of_classes = [test(change.model, change.label, found.less) for change, found in by_class]
+    return verdicts.adjusted_for_gate(whole, of_classes)
 
 
 def flips(

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from darkroom.comparison.compare import GONE, NEW, Comparison, Headline
+from darkroom.comparison.compare import Comparison
 from darkroom.comparison.revision import Revision
-from darkroom.evaluation import metrics
+from darkroom.comparison.verdicts import GONE, NEW, GateTest, Headline
+from darkroom.evaluation import metrics, seed_runs
 from darkroom.system import dvc, git
 from darkroom.system.errors import UserError
 
@@ -38,7 +39,7 @@ def refuse_same(base: Revision, head: Revision) -> None:
     """
     if (head.commit or dvc.commit("HEAD")) != base.commit:
         return
-    paths = ("params.yaml", "dvc.lock", "metrics", "plots", "data/manifest.csv")
+    paths = ("params.yaml", "dvc.lock", "metrics", "plots", "data/manifest.csv", f":(exclude){seed_runs.PATH}")
     if head.commit or not git.read("status", "--porcelain", "--", *paths):
         raise UserError(
             f"{base.name} and {head.name} have the same results, so that the gate would let everything pass: name the BASE to "
@@ -70,7 +71,8 @@ def failures(comparison: Comparison, fail_on: str | None, max_drop: Mapping[str,
     Args:
         comparison: The comparison of base and head.
         fail_on: "worse" or "worse:MODEL": fail if there is evidence, one-sided at 5 %, that the accuracy of a model, or its
-            accuracy in a class, is worse in head.
+            accuracy in a class, is worse in head. It is about the means over seeds where both sides have enough of them, and
+            otherwise about the two trained models.
         max_drop: METRIC or MODEL.METRIC -> how far it may fall, whether that is chance or not. For the calibration error: how
             far it may rise.
 
@@ -87,12 +89,7 @@ def failures(comparison: Comparison, fail_on: str | None, max_drop: Mapping[str,
             f"both sides): name one of {', '.join(sorted(known))}"
         )
     models = watched(fail_on, comparison)
-    reasons = [
-        f"{test.model}: the accuracy {f'in class {test.label!r} ' if test.label else ''}is worse (mid-p {test.p:.2g}, one-sided, "
-        "adjusted by Holm's method; the verdicts in the table are two-sided)"
-        for test in comparison.gate
-        if test.model in models and test.p < metrics.LEVEL
-    ]
+    reasons = [_worse(test, comparison) for test in comparison.gate if test.model in models and test.p < metrics.LEVEL]
     reasons += [
         f"{line.model}: {line.metric} is worse by {drop:.4g}, more than {max_drop[name]:g}"
         for line in compared
@@ -100,6 +97,21 @@ def failures(comparison: Comparison, fail_on: str | None, max_drop: Mapping[str,
         if name in max_drop and (drop := _drop(line)) > max_drop[name] + ROUNDING
     ]
     return reasons
+
+
+def _worse(test: GateTest, comparison: Comparison) -> str:
+    """The sentence about a test that finds head worse."""
+    seeds = comparison.over_seeds
+    how = (
+        f"p {test.p:.2g} over {seeds.base} and {seeds.head} seeds, by Welch's t test"
+        if test.over_seeds
+        else f"mid-p {test.p:.2g} of the two trained models"
+    )
+    where = f"in class {test.label!r} " if test.label else ""
+    return (
+        f"{test.model}: the accuracy {where}is worse ({how}, one-sided, adjusted by Holm's method; the verdicts in the table are "
+        "two-sided)"
+    )
 
 
 def _drop(line: Headline) -> float:

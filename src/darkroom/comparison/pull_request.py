@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from darkroom.comparison import compare, gate, revision, text
+from darkroom.evaluation import seed_runs
 from darkroom.system import dvc, files, git
 
 FOLDER = Path("report")  # ignored by Git
@@ -39,7 +40,8 @@ def write(base: str | None, prefix: str, fail_on: str | None, max_drop: Mapping[
 
 def uncommitted() -> str:
     """A sentence that says whether the results in the work tree are those that the branch has committed."""
-    changed = git.read("status", "--porcelain", "--", "dvc.lock", "metrics", "plots", "data/manifest.csv")
+    results = ("dvc.lock", "metrics", "plots", "data/manifest.csv", f":(exclude){seed_runs.PATH}")
+    changed = git.read("status", "--porcelain", "--", *results)
     if not changed:
         return "The rebuilt results are those that the branch has committed."
     names = ", ".join(f"`{line[3:]}`" for line in changed.splitlines())

@@ -16,6 +16,7 @@ import yaml
 from darkroom.data import manifest as manifest_file
 from darkroom.data.layout import RAW, TRACKED
 from darkroom.data.manifest import Row
+from darkroom.evaluation import seed_runs
 from darkroom.system import dvc, git, inputs, lock, params
 from darkroom.system.errors import UserError
 from darkroom.system.trees import value_at
@@ -61,6 +62,8 @@ class Revision:
         scores: The content of metrics/evaluate.json.
         predictions: The models' predictions for the test images.
         look_alikes: Path of a test image, as in `predictions` -> paths in data/raw of its look-alikes in train, nearest first.
+        runs: The same params, code and data under several seeds, from metrics/seeds.json. None if there are no such results.
+        no_runs: What there is instead of `runs`, "" if there are some.
     """
 
     name: str
@@ -72,6 +75,8 @@ class Revision:
     scores: dict[str, Any]
     predictions: Predictions
     look_alikes: dict[str, list[str]]
+    runs: seed_runs.Runs | None = None
+    no_runs: str = ""
 
 
 def load(name: str | None) -> Revision:
@@ -110,7 +115,8 @@ def load(name: str | None) -> Revision:
             f"`dvc repro --force --no-run-cache {stage}` and `dvc repro` there, and commit what they change"
         )
     titles = {model: str(scores[model]["title"]) for model in predictions.probabilities}
-    return Revision(shown, commit, manifest, tree, stages, titles, scores, predictions, look_alikes)
+    runs = seed_runs.belonging(content(seed_runs.PATH), scores, list(titles), value_at(tree, "run.seed"))
+    return Revision(shown, commit, manifest, tree, stages, titles, scores, predictions, look_alikes, *runs)
 
 
 def _params_and_lock(text: str, locked: str, shown: str) -> tuple[dict[str, Any], dict[str, Any]]:

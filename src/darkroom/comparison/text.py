@@ -3,26 +3,37 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from darkroom.comparison import data_diff, look_alikes
-from darkroom.comparison.compare import GONE, NEW, Comparison, Headline
+from darkroom.comparison.compare import Comparison
+from darkroom.comparison.over_seeds import DIFFERENT, GATE
+from darkroom.comparison.verdicts import GONE, NEW, ClassChange, Headline
+from darkroom.evaluation import seed_runs
 from darkroom.evaluation.titles import METRICS
 from darkroom.system.markdown import cell, code
 
 SMALL = 100  # test images; with fewer, the report says that only large differences can show
 LISTED = 20  # flips that the Markdown lists
+FEW = 5  # seeds; with fewer, the report says that only large differences can show
+OF_MODELS = (
+    "p: two-sided mid-p of the paired randomisation test, which for the accuracies is McNemar's. Each verdict is a test of "
+    "its own at 5 %, so that a single one may be chance; `--fail-on worse` is adjusted for the number of models and classes."
+)
 
 
 def as_markdown(comparison: Comparison, flips: bool = True) -> str:
     """The comparison as GitHub's Markdown, with or without the list of images that changed between right and wrong."""
     blocks = [
         _opening(comparison),
-        _headlines(comparison),
+        _over_seeds(comparison),
+        _about_the_models(comparison),
+        _headlines(comparison.headlines, comparison.titles),
+        OF_MODELS,
         look_alikes.markdown(comparison.look_alikes, comparison.images, comparison.titles),
-        _classes(comparison),
+        _classes(comparison.classes, comparison.titles),
         _flips(comparison) if flips else "",
         _params(comparison),
     ]
@@ -63,17 +74,54 @@ def _opening(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _headlines(comparison: Comparison) -> str:
+def _over_seeds(comparison: Comparison) -> str:
+    seeds = comparison.over_seeds
+    if seeds.missing:
+        return ""
+    fewer = min(seeds.base, seeds.head)
+    notes = [
+        "Means over seeds, on these test images. p: two-sided, by Welch's t test. Each verdict is a test of its own at 5 %."
+    ]
+    if any(line.p is None for line in seeds.headlines):
+        notes.append("Without a p, neither side varies over its seeds: see the two trained models.")
+    if fewer < FEW:
+        notes.append(f"With fewer than {FEW} seeds on a side only large differences can show.")
+    if fewer < GATE:
+        notes.append(f"`--fail-on worse` is about the two trained models, because it needs {GATE} seeds on each side.")
+    else:
+        notes.append("`--fail-on worse` is about the change, and is adjusted for the number of models and classes.")
+    if seeds.left_out:
+        names = ", ".join(METRICS[metric] for metric in seeds.left_out)
+        notes.append(f"Left out, because the params with which it is computed differ: {names}.")
+    return "\n\n".join(
+        [
+            f"### The change, over {seeds.base} and {seeds.head} seeds",
+            _headlines(seeds.headlines, comparison.titles),
+            " ".join(notes),
+            _classes(seeds.classes, comparison.titles),
+        ]
+    )
+
+
+def _about_the_models(comparison: Comparison) -> str:
+    text = (
+        "### The two trained models\n\nThese verdicts are about the two trained models, on these images. A training "
+        "under another seed can give another verdict."
+    )
+    missing = comparison.over_seeds.missing
+    if missing == DIFFERENT:
+        return f"{text} Seeds cannot judge the change itself, because {missing}."
+    if missing:
+        return f"{text} To judge the change itself, run `darkroom seeds` at both commits and commit {seed_runs.PATH}: {missing}."
+    return text
+
+
+def _headlines(headlines: Sequence[Headline], titles: Mapping[str, str]) -> str:
     lines = [
         "| model | metric | base | head | difference (95 %) | p | verdict |",
         "|---|---|---:|---:|---:|---:|---|",
     ]
-    lines += ["| " + " | ".join(_cells(line, comparison.titles[line.model])) + " |" for line in comparison.headlines]
-    lines += [
-        "",
-        "p: two-sided mid-p of the paired randomisation test, which for the accuracies is McNemar's. Each verdict is a test of "
-        "its own at 5 %, so that a single one may be chance; `--fail-on worse` is adjusted for the number of models and classes.",
-    ]
+    lines += ["| " + " | ".join(_cells(line, titles[line.model])) + " |" for line in headlines]
     return "\n".join(lines)
 
 
@@ -91,13 +139,13 @@ def _cells(line: Headline, title: str) -> Iterator[str]:
     yield f"**{line.verdict}**" if line.verdict in ("better", "worse") else line.verdict or ""
 
 
-def _classes(comparison: Comparison) -> str:
-    if not comparison.classes:
+def _classes(classes: Sequence[ClassChange], titles: Mapping[str, str]) -> str:
+    if not classes:
         return "No class changed by more than chance."
     lines = ["| model | class | images | right in base | right in head | p (Holm) |", "|---|---|---:|---:|---:|---:|"]
     lines += [
-        f"| {comparison.titles[one.model]} | {cell(one.label)} | {one.images} | {one.base:.3f} | {one.head:.3f} | {one.p:.2g} |"
-        for one in comparison.classes
+        f"| {titles[one.model]} | {cell(one.label)} | {one.images} | {one.base:.3f} | {one.head:.3f} | {one.p:.2g} |"
+        for one in classes
     ]
     return "\n".join(lines)
 
@@ -139,8 +187,9 @@ def as_json(comparison: Comparison) -> str:
     A headline's difference also has its `value`, head minus base. A changed image has only its kind and its path.
     """
     tree = asdict(comparison)
-    for line, entry in zip(comparison.headlines, tree["headlines"], strict=True):
-        entry["difference"] = {**line.difference._asdict(), "value": line.difference.head - line.difference.base}
+    for part, headlines in ((tree, comparison.headlines), (tree["over_seeds"], comparison.over_seeds.headlines)):
+        for line, entry in zip(headlines, part["headlines"], strict=True):
+            entry["difference"] = {**line.difference._asdict(), "value": line.difference.head - line.difference.base}
     tree["data"] = [{"kind": one.kind, "path": data_diff.current(one).path} for one in comparison.data]
     return json.dumps(_without_nan(tree), indent=2, ensure_ascii=True) + "\n"
 

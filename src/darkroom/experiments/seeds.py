@@ -3,16 +3,16 @@
 import contextlib
 import json
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
 
-from darkroom.evaluation import metrics
+from darkroom.evaluation import metrics, seed_runs
+from darkroom.evaluation.seed_runs import Runs
 from darkroom.evaluation.titles import METRICS
 from darkroom.experiments import clone
-from darkroom.system import dvc, git, params
+from darkroom.system import dvc, files, git, params
 from darkroom.system.errors import UserError
 
 POWER = 0.8  # a difference is detectable if a test at 5 % finds it with this probability
@@ -24,7 +24,7 @@ def run_seeds(count: int) -> str:
     """Run HEAD's params under `count` seeds, each as a DVC experiment, and return the table as Markdown.
 
     The experiments are named seed-N-COMMIT. Those that exist already for this commit are not run again. What is committed or
-    edited meanwhile changes none of them.
+    edited meanwhile changes none of them. The results are written to metrics/seeds.json in the work tree.
 
     Raises:
         UserError: A run failed.
@@ -32,8 +32,12 @@ def run_seeds(count: int) -> str:
     with clone.of_head() as head:
         with contextlib.chdir(head.root):
             first, models = params.load("run", params.Run).seed, params.models()
-        results = [_result(head, seed) for seed in range(first, first + count)]
-    return as_markdown(results, first, models)
+        runs = seed_runs.collect({seed: _result(head, seed) for seed in range(first, first + count)}, models)
+    files.write_json(seed_runs.PATH, seed_runs.as_tree(runs))
+    return (
+        f"{as_markdown(runs)}\n`{seed_runs.PATH}` has these results, which are those of commit {head.commit[:7]}. Commit it "
+        "there: where both sides have this file, `darkroom compare` judges the change itself.\n"
+    )
 
 
 def _result(head: clone.Clone, seed: int) -> dict[str, Any]:
@@ -59,28 +63,23 @@ def _result(head: clone.Clone, seed: int) -> dict[str, Any]:
     return dict(json.loads(content))
 
 
-def as_markdown(results: Sequence[dict[str, Any]], first: int, models: Sequence[str]) -> str:
+def as_markdown(runs: Runs) -> str:
     """The table of the runs, one row per model and metric.
 
     Each row has the mean with its 95 % t interval, the standard deviation, the range, and the detectable difference.
-
-    Args:
-        results: The content of metrics/evaluate.json of each run.
-        first: The first seed.
-        models: The names of the models.
     """
-    count = len(results)
+    count = len(runs.seeds)
     lines = [
-        f"{count} seeds from {first} on; the test images are the same {results[0]['count']:,} each time.",
+        f"{count} seeds from {runs.seeds[0]} on; the test images are the same {runs.images:,} each time.",
         "",
         "| model | metric | mean (95 %) | standard deviation | lowest to highest | detectable |",
         "|---|---|---:|---:|---:|---:|",
     ]
-    for model in models:
-        for metric, title in METRICS.items():
-            if all(metric in result[model] for result in results):
-                values = np.array([result[model][metric]["value"] for result in results])
-                lines.append(f"| {results[0][model]['title']} | {title} | {_cells(values)} |")
+    lines += [
+        f"| {runs.titles[model]} | {METRICS[metric]} | {_cells(np.array(values))} |"
+        for model, by_metric in runs.metrics.items()
+        for metric, values in by_metric.items()
+    ]
     few = f" With fewer than {FEW} seeds the standard deviation is a rough estimate." if count < FEW else ""
     lines += [
         "",

@@ -1,0 +1,266 @@
+"""Several seeds on both sides: metrics/seeds.json, the verdicts over seeds, and the gate."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+
+from conftest import clone_of, commit, darkroom, read_json, run, set_params, vouch
+from darkroom.comparison import over_seeds
+from darkroom.evaluation import paired, seed_runs
+from darkroom.evaluation.seed_runs import Runs
+from darkroom.evaluation.titles import METRICS
+from darkroom.system import files
+
+
+def recipe(random: np.random.Generator, shared: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which images five trainings of one recipe are right about, bool (5, N). Each is biased towards classes of its own."""
+    logits = shared + 0.3 * random.normal(size=(5, *shared.shape)) + 0.4 * random.normal(size=(5, 1, shared.shape[1]))
+    logits[:, np.arange(len(labels)), labels] += 2.4
+    right: np.ndarray = logits.argmax(2) == labels
+    return right
+
+
+@pytest.mark.fast
+def test_the_level_holds_over_seeds_and_not_for_two_models() -> None:
+    """400 pairs of recipes that are equal but for their seeds."""
+    random, units = np.random.default_rng(0), np.arange(300)
+    by_models, by_seeds, worse = [], [], []
+    for _ in range(400):
+        labels, shared = random.integers(0, 4, 300), random.normal(size=(300, 4))
+        base, head = (recipe(random, shared, labels) for _ in range(2))
+        by_models.append(paired.accuracy_test(base[0], head[0], units).two_sided < 0.05)
+        test = seed_runs.welch(base.mean(1), head.mean(1))
+        by_seeds.append(test.two_sided < 0.05)
+        worse.append(test.less < 0.05)
+    margin = 3 * math.sqrt(0.05 * 0.95 / 400)
+    assert np.mean(by_models) > 0.15
+    assert np.mean(by_seeds) == pytest.approx(0.05, abs=margin)
+    assert np.mean(worse) == pytest.approx(0.05, abs=margin)
+
+
+@pytest.mark.fast
+def test_welch_by_hand() -> None:
+    """Welch 1947; the degrees of freedom by Satterthwaite's formula, here t = 2.19 with 2.44 degrees of freedom."""
+    base, head = [0.8, 0.82, 0.84], [0.9, 0.84, 0.96]
+    variances = 0.0004 / 3, 0.0036 / 3
+    t = 0.08 / math.sqrt(sum(variances))
+    freedom = sum(variances) ** 2 / sum(one**2 / 2 for one in variances)
+    assert (round(t, 2), round(freedom, 2)) == (2.19, 2.44)
+    found = seed_runs.welch(base, head)
+    assert found.difference[:2] == pytest.approx((0.82, 0.9))
+    assert found.difference.low < 0 < found.difference.high
+    half = (found.difference.high - found.difference.low) / 2
+    assert stats.t.ppf(0.975, freedom) * math.sqrt(sum(variances)) == pytest.approx(half)
+    assert found.two_sided == pytest.approx(2 * stats.t.sf(t, freedom))
+    assert found.less == pytest.approx(1 - found.two_sided / 2)
+
+
+@pytest.mark.fast
+@pytest.mark.filterwarnings("error")
+def test_without_any_variation_there_is_no_verdict() -> None:
+    assert np.isnan(seed_runs.welch([0.9] * 3, [0.8] * 3)[1:]).all()
+    assert seed_runs.welch([0.9] * 3, [0.8, 0.81, 0.82]).less < 0.01
+
+
+def runs(shift: float, count: int) -> Runs:
+    """Runs whose accuracy varies little around 0.9 + `shift`, and whose recall of the class "same" does not vary."""
+    values = [0.9 + shift + 0.001 * index for index in range(count)]
+    recalls = {"m": {"falls": values, "same": [0.5] * count}}
+    return Runs(list(range(count)), 99, {"m": "M"}, {"m": {"accuracy": values, "auroc": values}}, recalls)
+
+
+@pytest.mark.fast
+def test_the_gate_looks_at_three_seeds_or_more() -> None:
+    """What varies on neither side is left to the paired test of the two models."""
+    assert not over_seeds.falls(runs(0, 2), runs(-0.1, 5))
+    found = over_seeds.falls(runs(0, 3), runs(-0.1, 3))
+    assert found.keys() == {("m", None), ("m", "falls")}
+    assert all(p < 1e-3 for p in found.values())
+    assert over_seeds.falls(runs(-0.1, 3), runs(0, 3))["m", None] > 0.999
+
+
+def written(project: Path, count: int, shift: float = 0.0) -> None:
+    """Shift all metrics in metrics/evaluate.json, and write metrics/seeds.json with it and count - 1 results that are close."""
+    first = shifted(read_json(project / "metrics/evaluate.json"), lambda: shift)
+    files.write_json(project / "metrics/evaluate.json", first)
+    vouch(project)
+    random = np.random.default_rng(count)
+    others = {seed: shifted(first, lambda: random.normal(0, 0.01)) for seed in range(2, count + 1)}
+    runs = seed_runs.collect({1: first, **others}, ["scratch", "finetune"])
+    files.write_json(project / seed_runs.PATH, seed_runs.as_tree(runs))
+
+
+def shifted(scores: dict[str, Any], by: Callable[[], float]) -> dict[str, Any]:
+    """The content of evaluate.json with other metrics and recalls."""
+    other: dict[str, Any] = json.loads(json.dumps(scores))
+    for model in ("scratch", "finetune"):
+        for metric in METRICS:
+            other[model][metric]["value"] += by()
+        for entry in other[model]["per_class"].values():
+            entry["recall"] += by()
+    return other
+
+
+@pytest.fixture
+def seeded(rebuilt: Path, tmp_path: Path) -> Path:
+    """A clone of `rebuilt` whose branch main has five seeds; the branch `idea` is checked out, without a change."""
+    clone = clone_of(rebuilt, tmp_path / "a clone")
+    written(clone, 5)
+    commit(clone, "Seeds")
+    run("git", "switch", "-q", "-c", "idea", cwd=clone)
+    return clone
+
+
+def test_the_change_is_judged_over_seeds(seeded: Path) -> None:
+    """The two models are the same, the means over seeds are not."""
+    written(seeded, 4, -0.2)
+    commit(seeded, "Worse under the other seeds")
+    printed = darkroom("compare", "main", "idea", "--fail-on", "worse", "--html", "page.html", cwd=seeded, code=1)
+    change, models = printed.split("### The two trained models")
+    assert "### The change, over 5 and 4 seeds" in change
+    assert "With fewer than 5 seeds on a side only large differences can show." in change
+    assert change.count("| **worse** |") == 8
+    assert change.count("| **better** |") == 2  # the calibration error fell by as much
+    assert "no evidence" not in change
+    assert models.count("| no evidence |") == 10
+    assert "These verdicts are about the two trained models, on these images." in models
+    assert "scratch: the accuracy is worse (p" in printed
+    assert "over 5 and 4 seeds, by Welch's t test, one-sided" in printed
+    assert "The change, over 5 and 4 seeds" in (seeded / "page.html").read_text()
+
+    tree = json.loads(darkroom("compare", "main", "idea", "--json", cwd=seeded))
+    assert all(test["over_seeds"] for test in tree["gate"])
+    line = next(one for one in tree["over_seeds"]["headlines"] if one["metric"] == "accuracy")
+    assert line["difference"]["value"] == pytest.approx(line["difference"]["head"] - line["difference"]["base"])
+    assert line["difference"]["low"] < line["difference"]["value"] < line["difference"]["high"] < 0
+    darkroom("pr-report", "main", cwd=seeded)
+    assert "### The change, over 5 and 4 seeds" in (seeded / "report/report.md").read_text()
+
+
+def test_two_seeds_judge_the_change_and_leave_the_gate_to_the_models(seeded: Path) -> None:
+    written(seeded, 2, -0.2)
+    commit(seeded, "Two seeds")
+    printed = darkroom("compare", "main", "idea", "--fail-on", "worse", cwd=seeded)
+    assert "### The change, over 5 and 2 seeds" in printed
+    assert "`--fail-on worse` is about the two trained models, because it needs 3 seeds on each side." in printed
+
+
+def change(key: str, value: object) -> Callable[[dict[str, Any]], object]:
+    """A function that sets a key of the content of seeds.json."""
+    return lambda tree: tree.update({key: value})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (None, "no metrics/seeds.json"),
+        (change("seeds", [2, 3, 4, 5, 6]), "a metrics/seeds.json of other results"),
+        (change("count", 1), "a metrics/seeds.json of other results"),
+        (lambda tree: tree["models"].pop("scratch"), "a metrics/seeds.json of other results"),
+        (
+            lambda tree: tree["models"]["finetune"]["recall"]["mono-defective"].__setitem__(0, 0.123),
+            "a metrics/seeds.json of other results",
+        ),
+        (change("seeds", [1]), "a damaged metrics/seeds.json"),
+        (change("seeds", [1, 2, 3, 4, 1]), "a damaged metrics/seeds.json"),
+        (change("seeds", [1, 2, 3, 4]), "a damaged metrics/seeds.json"),
+        (change("models", None), "a damaged metrics/seeds.json"),
+        (
+            lambda tree: tree["models"]["finetune"]["accuracy"]["values"].__setitem__(1, None),
+            "a damaged metrics/seeds.json",
+        ),
+    ],
+)
+def test_seeds_that_cannot_be_used_are_said(
+    spoil: Callable[[dict[str, Any]], object] | None, what: str, seeded: Path
+) -> None:
+    path = seeded / seed_runs.PATH
+    if spoil:
+        tree = read_json(path)
+        spoil(tree)
+        path.write_text(json.dumps(tree))
+    else:
+        path.unlink()
+    printed = darkroom("compare", "main", cwd=seeded)
+    assert "The change, over" not in printed
+    assert (
+        "A training under another seed can give another verdict. To judge the change itself, run `darkroom seeds` at both "
+        f"commits and commit metrics/seeds.json: `the work tree` has {what}.\n" in printed
+    )
+    path.write_text("<<<<<<< HEAD\n")
+    assert "`the work tree` has a damaged metrics/seeds.json." in darkroom("compare", "main", cwd=seeded)
+
+
+def test_seeds_do_not_judge_other_test_images_or_another_metric(seeded: Path) -> None:
+    vouch(seeded, {"evaluate": {"bins": 5}})
+    printed = darkroom("compare", "main", cwd=seeded)
+    change = printed.split("### The two trained models")[0]
+    assert "Left out, because the params with which it is computed differ: calibration error." in change
+    assert "| calibration error |" not in change
+
+    manifest = (seeded / "data/manifest.csv").read_text()
+    row = next(line for line in manifest.splitlines() if ",test," in line)
+    digest = row.split(",")[4]
+    (seeded / "data/manifest.csv").write_text(manifest.replace(digest, "0" * 64))
+    vouch(seeded)
+    printed = darkroom("compare", "main", cwd=seeded)
+    assert "Seeds cannot judge the change itself, because the two were tested on different images" in printed
+
+
+def test_seeds_alone_are_no_new_results(seeded: Path) -> None:
+    """Neither for the gate, which would compare results with themselves, nor for the report of a pull request."""
+    written(seeded, 4)
+    for command in ("compare", "pr-report"):
+        printed = darkroom(command, "HEAD", "--fail-on", "worse", cwd=seeded, code=2)
+        assert "have the same results, so that the gate would let everything pass" in printed
+    darkroom("pr-report", "HEAD", cwd=seeded)
+    assert "are those that the branch has committed" in (seeded / "report/report.md").read_text()
+
+
+def keep_one_model(project: Path) -> None:
+    """Keep the model scratch alone, and the stages that make and evaluate it: what trains in seconds."""
+    dag = yaml.safe_load((project / "dvc.yaml").read_text())
+    stages = {name: dag["stages"][name] for name in ("split", "stats", "train_scratch", "evaluate")}
+    stages["evaluate"]["deps"] = [path for path in stages["evaluate"]["deps"] if "finetune" not in path]
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    kept = {name: params[name] for name in (*stages, "run", "images")}
+    (project / "params.yaml").write_text(yaml.safe_dump({**kept, "models": ["scratch"]}))
+
+
+def test_seeds_are_of_the_results_until_these_change(digits: Path) -> None:
+    """Two seeds, trained. They stay valid after a change that reaches no model."""
+    project = digits
+    keep_one_model(project)
+    run("dvc", "repro", "-q", cwd=project)
+    commit(project, "One model")
+    printed = run("darkroom", "seeds", "--count", "2", cwd=project)
+    assert "2 seeds from 1 on" in printed
+    assert "| from scratch | accuracy |" in printed
+    assert "`metrics/seeds.json` has these results" in printed
+    tree = read_json(project / "metrics/seeds.json")
+    scores = read_json(project / "metrics/evaluate.json")
+    accuracy = tree["models"]["scratch"]["accuracy"]
+    assert accuracy["values"][0] == scores["scratch"]["accuracy"]["value"]
+    assert accuracy["mean"] == pytest.approx(np.mean(accuracy["values"]), rel=1e-5)
+    recalls = {label: values[0] for label, values in tree["models"]["scratch"]["recall"].items()}
+    assert recalls == {label: entry["recall"] for label, entry in scores["scratch"]["per_class"].items()}
+    shown = run("dvc", "metrics", "show", "metrics/seeds.json", cwd=project)
+    assert "models.scratch.accuracy.standard_deviation" in shown
+    assert "values" not in shown
+    commit(project, "Seeds")
+
+    vouch(project, {"stats": {"contact_sheet": 5}})
+    printed = darkroom("compare", "HEAD", cwd=project)
+    assert "### The change, over 2 and 2 seeds" in printed  # no result of a model has changed
+    assert f"| from scratch | accuracy | {accuracy['mean']:.3f} | {accuracy['mean']:.3f} |" in printed
+    set_params(project, {"train_scratch": {"lr": 0.000001}})
+    run("dvc", "repro", "-q", cwd=project)
+    assert "`the work tree` has a metrics/seeds.json of other results" in darkroom("compare", "HEAD", cwd=project)
