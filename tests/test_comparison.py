@@ -532,7 +532,7 @@ def test_a_verdict_that_rests_on_look_alikes_is_named() -> None:
         return look_alikes.markdown(found, {"base": 60, "head": 60}, {"scratch": "from scratch"})
 
     named = text(found(np.arange(60), has_one))
-    assert "| from scratch | accuracy | 1.000 | 1.000 | +0.000 | 0.5 | no evidence | 0 | 10 |" in named
+    assert "| from scratch | accuracy | 1.000 | 1.000 | +0.000 | 1 | no evidence | 0 | 10 |" in named
     assert (
         '**from scratch, accuracy: the verdict is "better" with these images and "no evidence" without them.**' in named
     )
