@@ -30,7 +30,8 @@ def build(recipe: Recipe, parts: Sequence[tuple[nn.Module, float]]) -> torch.opt
         case "sgd":
             return torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
         case "adamw":
-            return torch.optim.AdamW(groups, betas=(recipe.momentum, 0.999))
+            # Not fused, it takes the roots by a function of MKL that rounds as the CPU's vendor approximates 1 / sqrt(x).
+            return torch.optim.AdamW(groups, betas=(recipe.momentum, 0.999), fused=True)
 
 
 def schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
