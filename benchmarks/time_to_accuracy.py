@@ -184,7 +184,9 @@ def as_text(name: str, content: Mapping[str, Any]) -> str:
         "accuracy in the end",
     ]
     text = f"**{name}**, test accuracy of {target:.0%}; {machines}:\n\n"
-    text += common.table([*header, "on val"], ([who, *summary(of_who, target)] for who, of_who in runs.items()))
+    text += common.table(
+        [*header, "val, all classes, no flips"], ([who, *summary(of_who, target)] for who, of_who in runs.items())
+    )
     if set(runs) == set(WHO):
         header = ["accuracy", "ours", "fastai", "ratio", "ours, until it stays", "fastai", "ratio"]
         text += "\n" + common.table(header, against_fastai(runs["ours"], runs["fastai"]), text=())
