@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from darkroom.data import demo
+from darkroom.data import demo, missing
 from darkroom.data.layout import RAW, TRACKED
 from darkroom.system import dvc
 from darkroom.system.errors import UserError
@@ -44,16 +44,18 @@ def is_demo(project: Path) -> bool:
 
 
 def _check_changes() -> None:
-    """Print a line if the number of files in data/raw differs from the tracked number.
+    """Print a line if the number of files in data/raw differs from the tracked number. Hidden files do not count.
 
     Raises:
-        UserError: data/raw is empty.
+        UserError: data/raw is empty, or it lacks files and is else as it is tracked.
     """
-    present = sum(path.is_file() for path in RAW.rglob("*"))
+    present = sum(path.is_file() and not path.name.startswith(".") for path in RAW.rglob("*"))
     if not present:
         raise UserError(
             f"{RAW} is empty: put one folder of images per class into it, or remove it to get the tracked images back"
         )
     tracked = re.search(r"nfiles: (\d+)", TRACKED.read_text(encoding="utf-8")) if TRACKED.exists() else None
+    if tracked and int(tracked[1]) > present:
+        missing.refuse()
     if tracked and int(tracked[1]) != present:
         print(f"{RAW} has {present} files, but {TRACKED} tracks {tracked[1]}: the change is taken as intended")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from darkroom.data import assignment, groups, leaks
+from darkroom.data import assignment, groups, leaks, missing
 from darkroom.data.assignment import Image, Ratio
 from darkroom.data.images import open_rgb
 from darkroom.data.layout import GROUPS, MANIFEST, RAW, SIDES, SPLIT
@@ -49,6 +49,7 @@ class Params(params.Section):
 def main() -> None:
     """Read data/raw; write three folders, the manifest, the look-alikes and the counts."""
     choices = params.load("split", Params)
+    missing.refuse_in_stage()
     found = survey_raw(choices)
     images = usable(found, choices)
     sides = assign(images, choices)

@@ -1,0 +1,71 @@
+"""Files that data/raw.dvc lists and data/raw lacks.
+
+An interrupted `dvc checkout` or `dvc pull` looks like a removal of images. Only `dvc add` tells them apart.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+
+from darkroom.data.layout import RAW, TRACKED
+from darkroom.system import dvc, files, lock
+from darkroom.system.errors import UserError
+
+LOCK = Path(".dvc/tmp/lock")
+
+
+def refuse() -> None:
+    """Check that data/raw does not lack files while all others are as data/raw.dvc tracks them.
+
+    Raises:
+        UserError: It does.
+    """
+    status = json.loads(dvc.read("data", "status", "--granular", "--json", RAW.as_posix())).get("uncommitted", {})
+    renamed = status.get("renamed", [])
+    missing = [path for path in [*status.get("deleted", []), *(pair["old"] for pair in renamed)] if _counts(path)]
+    others = [path for kind in ("added", "modified", "unknown") for path in status.get(kind, [])]
+    if missing and not any(map(_counts, [*others, *(pair["new"] for pair in renamed)])):
+        raise UserError(
+            f"{RAW} lacks {len(missing)} of the files that {TRACKED} tracks, such as {missing[0]!r}: get them back by "
+            f"`dvc checkout --force {TRACKED}` (or `dvc pull --force {TRACKED}`, if they are in the remote alone), or say by "
+            f"`dvc add {RAW}` that they are removed on purpose"
+        )
+
+
+def refuse_in_stage() -> None:
+    """The same in the stage split. `dvc repro` has then already made data/raw.dvc track what is left.
+
+    This is taken back: data/raw.dvc gets what dvc.lock says of the last run of the stage.
+
+    Raises:
+        UserError: data/raw lacks files.
+    """
+    if not _written_by_repro():
+        return
+    recorded = lock.read().get("split", {}).get("deps", []) if lock.LOCK.exists() else []
+    before = next((dep for dep in recorded if dep["path"] == RAW.as_posix()), None)
+    if before is None:
+        return
+    now = TRACKED.read_text(encoding="utf-8")
+    text = now
+    for key in ("md5", "size", "nfiles"):
+        text = re.sub(rf"\b{key}: \S+", f"{key}: {before[key]}", text, count=1)
+    files.write_bytes(TRACKED, text.encode())
+    refuse()
+    files.write_bytes(TRACKED, now.encode())
+
+
+def _counts(path: str) -> bool:
+    """Whether `path` is a file, and not hidden: a DVC that is killed leaves hidden files, which are no images."""
+    return not (path.endswith("/") or Path(path).name.startswith("."))
+
+
+def _written_by_repro() -> bool:
+    """Whether the `dvc repro` that runs this stage has written data/raw.dvc: it is then newer than DVC's lock.
+
+    DVC writes its lock file when a command begins. Not so in an experiment, which begins by having Git write files anew.
+    """
+    if "DVC_STAGE" not in os.environ or "DVC_EXP_BASELINE_REV" in os.environ:
+        return False
+    return TRACKED.exists() and LOCK.exists() and TRACKED.stat().st_mtime_ns > LOCK.stat().st_mtime_ns

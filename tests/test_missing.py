@@ -1,0 +1,58 @@
+"""Files that data/raw lacks: an interrupted checkout is not taken for the owner's change."""
+
+from pathlib import Path
+
+from conftest import darkroom, read_csv, run
+
+
+def interrupt(project: Path) -> None:
+    """Leave data/raw as a `dvc checkout` that is killed leaves it: files are missing, and one has its temporary name."""
+    lost = sorted((project / "data/raw/digit-0").iterdir())[:10]
+    for path in lost[1:]:
+        path.unlink()
+    lost[0].rename(lost[0].with_name(".VmNiinunj1PZ3oPGGRBt1A.tmp"))
+
+
+def test_make_does_not_take_an_interrupted_checkout_for_a_change(digits: Path) -> None:
+    interrupt(digits)
+    printed = darkroom("run", cwd=digits, code=2)
+    assert "data/raw lacks 10 of the files that data/raw.dvc tracks" in printed
+    assert run("git", "status", "--porcelain", cwd=digits) == ""
+
+
+def test_dvc_repro_does_not_take_an_interrupted_checkout_for_a_change(digits: Path) -> None:
+    """However often it is called. Both ways on that the sentence names are real ones."""
+    interrupt(digits)
+    for _ in range(2):
+        printed = run("dvc", "repro", "split", cwd=digits, code=255)
+        assert "darkroom split: data/raw lacks 10 of the files that data/raw.dvc tracks" in printed
+        assert run("git", "diff", "data/raw.dvc", cwd=digits) == ""
+
+    run("dvc", "checkout", "--force", "data/raw.dvc", cwd=digits)
+    run("dvc", "repro", "split", cwd=digits)
+    assert run("git", "status", "--porcelain", cwd=digits) == ""
+
+    interrupt(digits)
+    run("dvc", "repro", "split", cwd=digits, code=255)
+    run("dvc", "add", "data/raw", cwd=digits)
+    run("dvc", "repro", "split", cwd=digits)
+    assert len(read_csv(digits / "data/manifest.csv")) == 170
+
+
+def test_images_are_removed_as_documented(digits: Path) -> None:
+    """`dvc add`, `dvc repro`, at once after each other; in an experiment, too; and again before the first is committed."""
+    for number in range(5):
+        (digits / f"data/raw/digit-0/00{number}.png").unlink()
+    run("bash", "-ec", "dvc add -q data/raw && dvc repro split", cwd=digits)
+    next((digits / "data/raw/digit-2").iterdir()).unlink()
+    run("bash", "-ec", "dvc add -q data/raw && dvc exp run split", cwd=digits)
+    assert len(read_csv(digits / "data/manifest.csv")) == 174
+
+
+def test_other_changes_are_taken_as_intended(digits: Path) -> None:
+    """Images that went while others came or were relabelled, without `dvc add`."""
+    first, second, *_ = sorted((digits / "data/raw/digit-0").iterdir())
+    first.unlink()
+    second.rename(digits / "data/raw/digit-1/relabelled.png")
+    run("dvc", "repro", "split", cwd=digits)
+    assert len(read_csv(digits / "data/manifest.csv")) == 179
