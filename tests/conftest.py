@@ -46,6 +46,7 @@ TRAVELS = [
     ".dvc/plots",
     ".dvc/.gitignore",
     ".gitignore",
+    ".gitattributes",
     "weights",
     "requirements",
     "data/groups.csv",

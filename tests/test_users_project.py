@@ -16,7 +16,17 @@ pytestmark = pytest.mark.product
 
 # What a user's project has, besides its data and results. The documentation is not in it: its team may have removed it.
 KEPT = [
-    *("src", "tests", "requirements", "weights", ".dvc/plots", ".dvc/.gitignore", ".gitignore", ".github/workflows"),
+    *(
+        "src",
+        "tests",
+        "requirements",
+        "weights",
+        ".dvc/plots",
+        ".dvc/.gitignore",
+        ".gitignore",
+        ".gitattributes",
+        ".github/workflows",
+    ),
     *("params.yaml", "dvc.yaml", "pyproject.toml", "requirements.txt"),
 ]
 STILL = {"flip_horizontal": False, "flip_vertical": False}

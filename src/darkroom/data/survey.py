@@ -21,6 +21,8 @@ SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})  # and all th
 CACHE = Path(".dvc/cache")  # the target of links if DVC is set to link instead of copy
 HASH_SIDE = 16  # a perceptual hash has HASH_SIDE x HASH_SIDE bits
 
+tqdm.monitor_interval = 0  # its thread would forbid a fork; see parallel.start_method
+
 
 class Found(NamedTuple):
     """A file of data/raw that is not a system file. `reason` says why it cannot be used; it is "" if it can."""

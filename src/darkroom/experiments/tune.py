@@ -218,12 +218,16 @@ def stop(process: subprocess.Popen[str]) -> None:
 
     DVC is interrupted, so that it can remove its temporary copy of the project. It is killed if it takes longer than `PATIENCE`.
     """
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.communicate(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+    if process.poll() is not None:
+        return
+    if not hasattr(os, "killpg"):  # Windows has no groups of processes
+        process.kill()
+        return
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def experiment(study: str, number: int) -> str:

@@ -30,7 +30,7 @@ def call(*arguments: str, quiet: bool = False, cwd: Path | None = None, extra: M
         stdin=sink,
         stdout=sink,
         stderr=sink,
-        preexec_fn=end_with_parent,
+        preexec_fn=end_with_parent if os.name == "posix" else None,
         check=False,
     ).returncode
 
@@ -66,7 +66,7 @@ def start(*arguments: str, cwd: Path | None = None, extra: Mapping[str, str] | N
         text=True,
         encoding="utf-8",
         start_new_session=True,
-        preexec_fn=_before,
+        preexec_fn=_before if os.name == "posix" else None,
     )
 
 

@@ -1,10 +1,12 @@
 """Many small pieces of work on every core."""
 
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import islice
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import get_context
 from typing import TypeVar
 
 from darkroom.system.process import end_with_parent
@@ -38,11 +40,16 @@ def on_every_core(work: Callable[[Item], Result], items: Sequence[Item]) -> Iter
     """`map(work, items)` in order: in processes if there are many items, in threads if there are few.
 
     With small images most of the time is spent in Python code, which only one thread runs at a time. `work` must be
-    picklable: a function of a module, or a `partial` of one. Where the system cannot fork, threads do all the work.
+    picklable: a function of a module, or a `partial` of one.
     """
-    if len(items) < FEW or "fork" not in get_all_start_methods():
+    if len(items) < FEW:
         yield from in_threads(work, items)
         return
-    context = get_context("fork")
+    context = get_context(start_method())
     with ProcessPoolExecutor(cores(), context, initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
         yield from pool.map(work, items, chunksize=CHUNK)
+
+
+def start_method() -> str:
+    """How to start processes: "fork", or the slower "spawn" where a fork can hang: beside threads, and with macOS's libraries."""
+    return "fork" if sys.platform == "linux" and threading.active_count() == 1 else "spawn"
