@@ -6,9 +6,18 @@ of that copy must run, and not the code of the folder that the package was insta
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 PARENT = os.getppid()  # before the imports, which are slow: the parent may be killed meanwhile
+ENVIRONMENT = Path(__file__).resolve().parents[2] / ".venv"
+
+# `.venv/bin/dvc repro` without the environment: `python` in dvc.yaml is then another one.
+if sys.version_info < (3, 11) or not all(map(find_spec, ("filelock", "pydantic", "yaml"))):
+    python = ENVIRONMENT / "bin/python"
+    if Path(sys.prefix).resolve() == ENVIRONMENT.resolve() or not python.exists():
+        sys.exit(f"darkroom: {sys.executable} lacks the packages: run `make setup`, then `source .venv/bin/activate`")
+    os.execv(python, [str(python), *sys.argv])
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from darkroom import runner  # noqa: E402  (only now is this the right darkroom)

@@ -14,6 +14,7 @@ from darkroom.system.errors import UserError
 
 FAIL_ON = "Exit with 1 if there is evidence, at the 5 % level, that an accuracy, in all or in one class, is worse."
 MAX_DROP = "Exit with 1 if METRIC falls by more than DROP, of any model or of MODEL. May be repeated."
+WAY_BACK = "These results are not committed: `git checkout -- . && dvc checkout` goes back to the last commit."
 DEFAULT_BASE = "Default: the commit at which this branch left main."
 
 app = typer.Typer(
@@ -37,11 +38,13 @@ def main() -> None:
 def run() -> None:
     """Get data/raw if it is missing, run `dvc repro`, and print the results as a table."""
     from darkroom.data import tracked
+    from darkroom.rebuild import cache
     from darkroom.report import summary
 
     started = time.monotonic()
     git.refuse_elsewhere()
     tracked.provide_raw()
+    cache.refill()
     if code := dvc.call("repro"):
         raise typer.Exit(code)
     print(summary.as_text(time.monotonic() - started))
@@ -165,6 +168,8 @@ def compare(
         page.write(comparison, sides[1], html)
     for reason in reasons:
         print(f"darkroom compare: {reason}", file=sys.stderr)
+    if head is None and git.read("status", "--porcelain", "--", "dvc.lock"):
+        print(WAY_BACK, file=sys.stderr)
     raise typer.Exit(bool(reasons))
 
 

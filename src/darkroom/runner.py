@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -39,13 +40,14 @@ def run_stage(name: str) -> int:
             f"{name} took {time.monotonic() - started:.1f} s and at most {process.peak_memory():,.0f} MiB", flush=True
         )
     except UserError as error:
-        print(f"darkroom {name}: {error}", file=sys.stderr)
+        print(f"darkroom {name}: {error}{_way_back(name)}", file=sys.stderr)
         return 2
     except OSError as error:
         if error.errno not in WAYS_OUT:
             raise
         print(
-            f"darkroom {name}: {error.filename or Path.cwd()} cannot be used ({error.strerror}): {WAYS_OUT[error.errno]}",
+            f"darkroom {name}: {error.filename or Path.cwd()} cannot be used ({error.strerror}): {WAYS_OUT[error.errno]}"
+            f"{_way_back(name)}",
             file=sys.stderr,
         )
         return 2
@@ -53,6 +55,16 @@ def run_stage(name: str) -> int:
         print(f"\ndarkroom {name}: interrupted; the next run goes on from the last finished epoch", file=sys.stderr)
         return 130
     return 0
+
+
+def _way_back(name: str) -> str:
+    """A line on the results of the last run, which DVC removes before it runs a stage; "" where there are none."""
+    if "DVC_STAGE" not in os.environ or not Path("dvc.lock").exists():
+        return ""
+    return (
+        f"\nDVC has removed the results of the last {name}: `dvc repro` makes new ones, and "
+        f"`git checkout -- $(git ls-files --deleted) && dvc checkout {name}` gets the old ones back"
+    )
 
 
 def prepare(name: str) -> None:

@@ -49,6 +49,6 @@ def check(names: Iterable[str]) -> None:
                 installed = "not installed"
             if installed != pinned:
                 raise UserError(
-                    f"{package} is {installed}, but {FOLDER / name}.txt pins {pinned}: run `make setup`, "
-                    "or change the pin; DVC then runs the stages again"
+                    f"{package} is {installed}, but {FOLDER / name}.txt pins {pinned}: run `make setup` and "
+                    "`source .venv/bin/activate`, or change the pin; DVC then runs the stages again"
                 )
