@@ -83,9 +83,8 @@ def test_the_environment_is_not_active(small: Path) -> None:
     bare = small / ".darkroom/bare"
     run(sys.executable, "-m", "venv", "--without-pip", bare, cwd=small)
     path = f"{bare / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    outside = {"PATH": path, "PYTHONPATH": ""}
     command = (sys.executable, "-m", "dvc", "repro", "--force", "split")
-    printed = run(*command, cwd=small, code=255, **outside)
+    printed = run(*command, cwd=small, code=255, PATH=path)
     assert "lacks the packages: run `make setup`, then `source .venv/bin/activate`" in printed
     assert "Traceback" not in printed
 
@@ -94,7 +93,7 @@ def test_the_environment_is_not_active(small: Path) -> None:
     (small / ".venv/pyvenv.cfg").write_text((Path(sys.prefix) / "pyvenv.cfg").read_text())
     (small / ".venv/lib").symlink_to(Path(sys.prefix) / "lib")
     follow("go-back.md", "After a run that failed", small)
-    assert "split took" in run(*command, cwd=small, **outside)
+    assert "split took" in run(*command, cwd=small, PATH=path)
     assert changed(small) == ""
 
 
