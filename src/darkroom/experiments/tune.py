@@ -22,6 +22,7 @@ from darkroom.system.trees import value_at
 try:
     import optuna
     from optuna.storages.journal import JournalFileBackend
+    from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
 except ImportError:
     raise UserError("the search needs Optuna: `pip install -r requirements/tune.txt`") from None
@@ -104,6 +105,7 @@ def open_study(
     FOLDER.mkdir(parents=True, exist_ok=True)
     epochs = value_at(params.read(project / params.PARAMS), f"{space.stage}.epochs")
     log = FOLDER / f"{name}.log"
+    where = f"--storage {without_password(storage)}" if storage else str(log)
     try:
         study = optuna.create_study(
             study_name=name,
@@ -115,11 +117,29 @@ def open_study(
             load_if_exists=True,
         )
     except (SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, OSError, ValueError) as error:
-        where, remedy = (f"--storage {storage}", "name a database") if storage else (str(log), "move it away")
+        remedy = "name a database" if storage else "move it away"
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{where} cannot hold the study ({reason}): {remedy}") from None
     _check_inputs(study, name, space, commit)
     return study
+
+
+def without_password(storage: str) -> str:
+    """The URL of a database as it may be printed: with *** for the password, and without options, which may hold one, too.
+
+    Raises:
+        UserError: SQLAlchemy cannot read it, so that nobody knows which part of it is the password.
+    """
+    try:
+        url = make_url(storage)
+    except (SQLAlchemyError, ValueError):
+        url = None
+    if url is None or "@" in (url.host or ""):
+        raise UserError(
+            "--storage is not the URL of a database: write it as scheme://user:password@host/name, with %40, %3A and %2F for "
+            "each @, : and / of the password"
+        )
+    return url.set(query={}).render_as_string(hide_password=True)
 
 
 def _check_inputs(study: optuna.Study, name: str, space: Space, commit: str) -> None:
