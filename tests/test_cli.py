@@ -53,6 +53,24 @@ def test_dvc_stops_without_a_traceback(digits: Path) -> None:
     assert not list((digits / "models").glob("*.pth"))
 
 
+def test_no_name_runs_code_in_the_page_of_plots(digits: Path) -> None:
+    """A path in a CSV that is plotted would end the script that holds it, whether its file is used or left out."""
+    raw = digits / "data/raw"
+    for number, source in enumerate(("digit-0/003.png", "digit-1/notes.txt")):
+        (raw / source).touch()
+        folder = raw / "digit-1/a<" / f"script><script>alert({number})"
+        folder.mkdir(parents=True)
+        shutil.move(raw / source, folder)
+    run("dvc", "repro", "-q", "split", cwd=digits)
+    run("dvc", "plots", "show", "data/manifest.csv", "plots/near_duplicates.csv", cwd=digits)
+    page = (digits / "dvc_plots/index.html").read_text()
+    assert "alert(0)" in page
+    assert "alert(1)" in page
+    assert "<script>alert" not in page
+    printed = darkroom("data-diff", "--all", cwd=digits)
+    assert "digit-1/a\\x3c/script>\\x3cscript>alert(0)/003.png" in printed
+
+
 @pytest.mark.fast
 def test_a_workflow_runs_all_checks() -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())

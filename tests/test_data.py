@@ -18,6 +18,7 @@ from sklearn.datasets import load_sample_image
 
 from conftest import set_params, stage, write_digits
 from darkroom.data import groups, images, leaks
+from darkroom.data import survey as survey_module
 from darkroom.data.images import list_images, load_folder
 from darkroom.data.survey import perceptual_hash, survey
 from darkroom.stages import split
@@ -94,6 +95,11 @@ def bomb(path: Path) -> None:
         ("loop.png", lambda path: path.symlink_to("loop.png"), "is a link to nothing"),
         ("caf\udce9.png", saved(), "has a name that is not UTF-8"),
         ("a\rb.png", saved(), "has a name that is not UTF-8, or that holds"),
+        (
+            "a</script>.png",
+            saved(),
+            "has a name that is not UTF-8, or that holds a carriage return or a less-than sign",
+        ),
         ("folder", lambda path: path.symlink_to("/etc"), "is a link to a folder"),
     ],
 )
@@ -150,6 +156,18 @@ def test_bad_images_are_skipped_and_listed_or_stop_the_run(folder: Path) -> None
     set_params(folder, {"split": {"on_bad_image": "fail"}})
     with pytest.raises(UserError, match=r"cannot be decoded.*on_bad_image"):
         stage("split")
+
+
+def test_a_decoders_message_cannot_end_a_script(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The column `reason` is in DVC's page of plots, too."""
+
+    def fail(*_: object) -> None:
+        raise ValueError("</script>")
+
+    monkeypatch.setattr(survey_module, "open_rgb", fail)
+    assert (
+        survey_module.examine(folder / "data/raw", 100, "digit-0/000.png").reason == r"cannot be decoded: \x3c/script>"
+    )
 
 
 def test_the_same_bytes_under_two_labels(folder: Path) -> None:
@@ -215,6 +233,9 @@ def test_groups_from_a_table(folder: Path) -> None:
     assert len(sides) == 15
     files.write_csv("data/groups.csv", ("path", "group"), rows[1:])
     with pytest.raises(UserError, match=r"has no group for 'digit-0/000.png'"):
+        stage("split")
+    files.write_csv("data/groups.csv", ("path", "group"), [*rows[1:], (rows[0][0], "</script>")])
+    with pytest.raises(UserError, match="has a group with a less-than sign"):
         stage("split")
 
 
@@ -309,6 +330,25 @@ def test_split_refuses(folder: Path, spoil: Callable[[Path], None], message: str
     assert outputs(folder) == []
 
 
+@pytest.mark.parametrize("name", ["a<b", 'a" onerror="alert(1)', "a|b", "a\nb", "a\x7f"])
+@pytest.mark.parametrize("mode", ["hash", "folders"])
+def test_class_names_that_are_refused(folder: Path, name: str, mode: str) -> None:
+    raw = folder / "data/raw"
+    if mode == "folders":
+        shutil.copytree(raw, folder / "sides/train")
+        shutil.copytree(raw, folder / "sides/test")
+        shutil.rmtree(raw)
+        (folder / "sides").rename(raw)
+        raw = raw / "test"
+    set_params(folder, {"split": {"mode": mode}})
+    (raw / "digit-0").rename(raw / name)
+    with pytest.raises(UserError, match="is no name for a class") as refused:
+        stage("split")
+    assert repr(str(raw.relative_to(folder) / name)) in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+    assert outputs(folder) == []
+
+
 def test_names_in_a_data_set_cannot_lead_out_of_the_outs(folder: Path) -> None:
     """Names that shells, paths, CSV, HTML and command lines might take for something else."""
     source = (folder / "data/raw/digit-0/000.png").read_bytes()
@@ -317,9 +357,8 @@ def test_names_in_a_data_set_cannot_lead_out_of_the_outs(folder: Path) -> None:
         "-rf",
         "$(touch pwned)",
         "`touch pwned`",
-        "a\nb",
         "con:aux",
-        "<b>&amp;",
+        "&lt;b&gt;&amp;",
         "%2e%2e%2fpwned",
         "~",
         "x" * 200,

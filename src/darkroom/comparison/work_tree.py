@@ -81,7 +81,7 @@ def from_raw(listed: Sequence[Row], old: Sequence[Row]) -> list[Row]:
     reasons |= {path: content.reason for path, content in zip(new, examined, strict=True)}
 
     def row(path: str) -> Row:
-        name, digest = path.replace("\r", "\\r"), digests.get(path, "")  # as the stage split writes it
+        name, digest = survey.written(path), digests.get(path, "")
         if reasons[path]:
             return known.get((name, digest), Row(name, "", "left out", digest, reasons[path]))
         return known.get((name, digest), Row(name, path.split("/")[depth - 1], NOT_SPLIT, digest, ""))

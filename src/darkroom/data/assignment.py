@@ -144,6 +144,8 @@ def _grouping_by_table() -> Callable[[str], str]:
         path = row.get("path") or row.get("\ufeffpath")  # Excel puts a mark before the first column's name
         if table.setdefault(path, row.get("group")) != row.get("group"):
             raise UserError(f"{GROUPS} puts {path!r} into two groups: keep one of the rows")
+        if "<" in (row.get("group") or ""):
+            raise UserError(f"{GROUPS} has a group with a less-than sign, {row['group']!r}: give it another name")
 
     def look_up(path: str) -> str:
         if not (name := table.get(path)):

@@ -86,8 +86,8 @@ def is_system_file(name: str) -> bool:
 def refused_by_name(raw: Path, path: str, depth: int) -> str:
     """Why a file cannot be used, as far as its name and type say; "" if they say nothing against it."""
     file = raw / path
-    if "\r" in path or not _is_utf8(path):
-        return "has a name that is not UTF-8, or that holds a carriage return"
+    if written(path) != path or not _is_utf8(path):
+        return "has a name that is not UTF-8, or that holds a carriage return or a less-than sign"
     try:
         target = file.resolve()
     except (OSError, RuntimeError):  # a loop
@@ -105,6 +105,11 @@ def refused_by_name(raw: Path, path: str, depth: int) -> str:
     if file.suffix.lower() not in SUFFIXES:
         return "is not named as an image"
     return ""
+
+
+def written(text: str) -> str:
+    """`text` as the manifest has it. A carriage return would end its line; `</script>` would end a script of `dvc plots show`."""
+    return text.replace("\r", "\\r").replace("<", "\\x3c")
 
 
 def _is_utf8(path: str) -> bool:
@@ -130,7 +135,8 @@ def examine(raw: Path, max_megapixels: float, name: str) -> Content:
     except UnidentifiedImageError:
         return Content(b"", "is not an image")
     except Exception as error:  # on damaged bytes Pillow's decoders fail in many ways
-        return Content(b"", f"cannot be decoded: {' '.join(str(error).split())}".replace(str(path), path.name))
+        reason = " ".join(str(error).split()).replace(str(path), path.name)
+        return Content(b"", written(f"cannot be decoded: {reason}"))
 
 
 def perceptual_hash(image: Image.Image) -> bytes:

@@ -1,6 +1,7 @@
 """Stage split: each usable image to train, val or test, and a report on all other files."""
 
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -13,12 +14,13 @@ from darkroom.data import assignment, groups, leaks, missing
 from darkroom.data.assignment import Image, Ratio
 from darkroom.data.images import open_rgb
 from darkroom.data.layout import GROUPS, MANIFEST, RAW, SIDES, SPLIT
-from darkroom.data.survey import Found, survey
+from darkroom.data.survey import Found, survey, written
 from darkroom.pictures import split as pictures
 from darkroom.system import files, params
 from darkroom.system.errors import UserError
 
 SHOWN = 12  # pairs of look-alikes in the picture
+UNFIT = re.compile(r'[\x00-\x1f\x7f<>"|]')  # in a class name: DVC writes them as they are into its HTML and Markdown
 
 
 class Params(params.Section):
@@ -72,13 +74,15 @@ def survey_raw(choices: Params) -> list[Found]:
     """Every file of data/raw. Those that cannot be used are printed with the reason.
 
     Raises:
-        UserError: There is no such folder, or a file cannot be used and `on_bad_image` is fail.
+        UserError: There is no such folder, a class has an unfit name, or a file cannot be used and `on_bad_image` is fail.
     """
     if not RAW.is_dir():
         raise UserError(f"{RAW} does not exist: put one folder of images per class into it, or run `make` for the demo")
     if choices.mode == "folders" and not all((RAW / side).is_dir() for side in ("train", "test")):
         raise UserError(f"split.mode is folders, but {RAW} has no train/ and test/: add them, or set another mode")
-    found = survey(RAW, choices.max_megapixels, depth=2 if choices.mode == "folders" else 1)
+    depth = 2 if choices.mode == "folders" else 1
+    found = survey(RAW, choices.max_megapixels, depth)
+    check_class_names(found, depth)
     bad = [file for file in found if file.reason]
     if bad and choices.on_bad_image == "fail":
         raise UserError(
@@ -88,6 +92,21 @@ def survey_raw(choices: Params) -> list[Found]:
     for file in bad:
         print(f"left out: {str(RAW / file.path)!r} {file.reason}")
     return found
+
+
+def check_class_names(found: Sequence[Found], depth: int) -> None:
+    """Check the names of the class folders; `depth` is the number of folders above an image.
+
+    Raises:
+        UserError: A name has a character of `UNFIT`.
+    """
+    folders = sorted({"/".join(file.path.split("/")[:depth]) for file in found if file.path.count("/") >= depth})
+    for folder in folders:
+        if UNFIT.search(folder):
+            raise UserError(
+                f'{str(RAW / folder)!r} is no name for a class (it holds <, >, ", | or a control character, which DVC puts into '
+                f"HTML and Markdown as they are): rename this folder, or move it out of {RAW}"
+            )
 
 
 def usable(found: Sequence[Found], choices: Params) -> list[Image]:
@@ -193,7 +212,7 @@ def write_manifest(found: Sequence[Found], images: Sequence[Image], sides: Seque
             image, side = side_of[file.path]
             rows.append((file.path, image.label, side, image.group, file.sha256, ""))
         else:
-            rows.append((file.path.replace("\r", "\\r"), "", "left out", "", file.sha256, file.reason))
+            rows.append((written(file.path), "", "left out", "", file.sha256, file.reason))
     files.write_csv(MANIFEST, ("path", "label", "split", "group", "sha256", "reason"), rows)
 
 
