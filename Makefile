@@ -33,14 +33,16 @@ test: setup
 deps: setup
 	@$(BIN)/darkroom deps
 
-# SET="train_scratch.epochs=1 train_finetune.epochs=1" builds a small run twice and compares the two.
+# SET="train_scratch.epochs=1 train_finetune.epochs=1" builds a small run twice and compares the two. REPORT=FILE also writes what was
+# found to a file, for `make pr-report REBUILT=FILE`.
 verify: setup
-	@$(BIN)/darkroom verify $(foreach change,$(SET),--set $(change))
+	@$(BIN)/darkroom verify $(foreach change,$(SET),--set $(change)) $(if $(REPORT),--report "$(REPORT)")
 
 # Writes report/report.md, the comment on a pull request. BASE: the revision to compare with; PICTURES: a URL, ending in /, under
-# which the files of the branch can be seen; FAIL_ON=worse ends with exit code 1 if an accuracy is worse.
+# which the files of the branch can be seen; FAIL_ON=worse ends with exit code 1 if an accuracy is worse; REBUILT: what verify wrote.
 pr-report: setup
-	@$(BIN)/darkroom pr-report $(BASE) $(if $(PICTURES),--pictures "$(PICTURES)") $(if $(FAIL_ON),--fail-on "$(FAIL_ON)")
+	@$(BIN)/darkroom pr-report $(BASE) $(if $(PICTURES),--pictures "$(PICTURES)") $(if $(FAIL_ON),--fail-on "$(FAIL_ON)") \
+	  $(if $(REBUILT),--rebuilt "$(REBUILT)")
 
 # Compares the speed with fastai, plain PyTorch and the bare training step. QUICK=1 takes 5 minutes after `make` and writes
 # nothing. fastai is installed into a second environment, which also sees the packages of the first.

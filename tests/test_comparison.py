@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from conftest import build_once, clone_of, commit, copy_of, darkroom, read_csv, read_json, run, vouch
-from darkroom.comparison import compare, data_diff, gate, look_alikes, revision, thumbnails, verdicts
+from darkroom.comparison import compare, data_diff, gate, look_alikes, pull_request, revision, thumbnails, verdicts
 from darkroom.data.manifest import NOT_SPLIT, Row
 from darkroom.evaluation import bootstrap
+from darkroom.system import dvc, lock, rebuilt
 from darkroom.system.errors import UserError
 
 
@@ -432,6 +433,15 @@ def test_an_old_manifest_without_the_images_is_refused(measured: Path, tmp_path:
     assert "data/manifest.csv is older than data/raw.dvc, and data/raw is missing" in printed
 
 
+def stages_that_are(how: str, report: str) -> set[str]:
+    """The stages of which a report says that their results are this."""
+    return {
+        name
+        for line in re.findall(rf"^- {re.escape(how)}: (.*)$", report, re.M)
+        for name in re.findall(r"`(.*?)`", line)
+    }
+
+
 def test_the_report_of_a_pull_request(rebuilt: Path, tmp_path: Path) -> None:
     """Between two branches of a repository, on a clone without DVC's cache."""
     clone = clone_of(rebuilt, tmp_path / "a clone")
@@ -448,15 +458,59 @@ def test_the_report_of_a_pull_request(rebuilt: Path, tmp_path: Path) -> None:
         "![tsne](https://example.org/plots/tsne.png)",
     ):
         assert part in text
-    assert re.search(r"\| metrics/evaluate\.json +\| count +\|", text)
-    assert "are those that the branch has committed" in text
+    assert "| `metrics/evaluate.json` | `count` |" in text
+    assert stages_that_are("taken as committed, not rebuilt", text) == set(lock.read(clone))
+    assert text.count("rebuilt") == 1  # the metric above was edited by hand
+    assert run("git", "rev-parse", "HEAD", cwd=clone).strip() in text
     (clone / "plots/roc.csv").write_text("changed")
     vouch(clone)
     darkroom("pr-report", "main", cwd=clone)
-    assert (
-        "not those that the branch has committed** (`dvc.lock`, `plots/roc.csv`)"
-        in (clone / "report/report.md").read_text()
-    )
+    text = (clone / "report/report.md").read_text()
+    assert "not those that the branch has committed** (`dvc.lock`, `plots/roc.csv`)" in text
+    assert stages_that_are("not those committed: run here, or taken from a run-cache", text) == {"evaluate"}
+
+
+def test_the_report_says_what_was_rebuilt(branch: Path) -> None:
+    commit(branch, "An idea")
+    stages = lock.read(branch)
+    same = {name: dict.fromkeys(lock.outs(stage), "") for name, stage in stages.items()}
+    digest = rebuilt.digest(stages)
+
+    def report(stages: dict[str, dict[str, str]], committed: str, code: int) -> str:
+        found = rebuilt.Rebuilt(commit="0" * 40, committed=committed, rebuilt="of the rebuild", stages=stages)
+        (branch / "found.json").write_text(found.model_dump_json())
+        printed = darkroom("pr-report", "main", "--rebuilt", "found.json", cwd=branch, code=code)
+        return printed if code == 2 else (branch / "report/report.md").read_text()
+
+    text = report(same, digest, 0)
+    assert stages_that_are("rebuilt, the same bytes as those committed", text) == set(stages)
+    some = {name: outs for name, outs in same.items() if name != "tsne"}
+    forged = {**some, "evaluate": {**some["evaluate"], "metrics/evaluate.json": "x: 1 -> `@all`"}}
+    text = report(forged, digest, 1)
+    assert "**The gate is closed.** The rebuild gave other bytes than those committed: `evaluate`." in text
+    assert stages_that_are("**rebuilt, other bytes than those committed**", text) == {"evaluate"}
+    assert "\n    - `metrics/evaluate.json`: `` x: 1 -> `@all` ``\n" in text
+    assert stages_that_are("taken as committed, not rebuilt", text) == {"tsne"}
+    assert len(stages_that_are("rebuilt, the same bytes as those committed", text)) == len(stages) - 2
+    assert "The figures below are the committed ones." in text
+    assert "found.json is about the dvc.lock of commit 0000000000, not about this one" in report(same, "of another", 2)
+    (branch / "found.json").write_text("{}")
+    printed = darkroom("pr-report", "main", "--rebuilt", "found.json", cwd=branch, code=2)
+    assert "found.json is missing or damaged: run `darkroom verify --report found.json`" in printed
+
+
+@pytest.mark.fast
+def test_names_in_the_diffs_cannot_write_markdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC's own tables take class names and params as they are."""
+    changes = {"per_class.[x](//y)@all <b>|.f1": {"old": 0.1, "new": 0.123456, "diff": 0.023456}}
+    strings = {"split.group": {"old": None, "new": "a|b"}}
+    found = {"metrics/evaluate.json": changes, "params.yaml": strings}
+    monkeypatch.setattr(dvc, "read", lambda *_: json.dumps(found))
+    rows = list(pull_request.rows("metrics", "0" * 40))
+    assert rows == [
+        "| `metrics/evaluate.json` | `per_class.[x](//y)@all <b>\\|.f1` | 0.1 | 0.12346 | 0.023456 |",
+        "| `params.yaml` | `split.group` |  | `a\\|b` |  |",
+    ]
 
 
 def test_a_gate_on_the_same_results_is_refused(branch: Path) -> None:

@@ -8,14 +8,17 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 
-from conftest import commit, darkroom, read_json, run
+from conftest import commit, darkroom, read_json, run, sign, write_digits
 from darkroom.rebuild import verify
 from darkroom.rebuild.difference import first_difference
-from darkroom.system import lock
+from darkroom.system import lock, rebuilt
+from darkroom.system.errors import UserError
 
 # Runs at Python's start in every process: folders list their files backwards.
 BACKWARDS = """
@@ -35,17 +38,27 @@ os.listdir = lambda path=".", true=os.listdir: sorted(true(path), reverse=True)
 """
 
 
-def test_a_committed_project_rebuilds_in_other_surroundings(copy: Path, tmp_path: Path) -> None:
+def test_a_commit_rebuilds_in_other_surroundings_but_for_what_is_forged(copy: Path, tmp_path: Path) -> None:
     """In another folder, by another user with another locale, time zone and hash seed, on one core, with symbolic links
     instead of copies, and on a file system that lists files backwards: all at once, for each alone would take as long.
+    An accuracy was edited, and dvc.lock has its md5: DVC's own `dvc repro` would leave it.
     """
+    metrics = copy / "metrics/evaluate.json"
+    tree = read_json(metrics)
+    true, tree["finetune"]["accuracy"]["value"] = tree["finetune"]["accuracy"]["value"], 0.99
+    metrics.write_text(json.dumps(tree))
+    run("dvc", "commit", "-f", "-q", "evaluate", cwd=copy)
+    commit(copy, "Better")
     (tmp_path / "sitecustomize.py").write_text(BACKWARDS)
     one_core = ["taskset", "-c", str(min(os.sched_getaffinity(0)))] if shutil.which("taskset") else []
     printed = run(
         *one_core,
         "darkroom",
         "verify",
+        "--report",
+        "report/rebuilt.json",
         cwd=copy,
+        code=1,
         PYTHONPATH=str(tmp_path),
         HOME=str(tmp_path),
         USER="another",
@@ -53,26 +66,55 @@ def test_a_committed_project_rebuilds_in_other_surroundings(copy: Path, tmp_path
     )
     stages = lock.read(copy)
     outs = [out for stage in stages.values() for out in lock.outs(stage)]
-    assert f"All {len(outs)} outs of a rebuild and dvc.lock are the same bytes." in printed
+    difference = f"finetune.accuracy.value: 0.99 -> {true}"
+    assert re.search(rf"metrics/evaluate\.json +{re.escape(difference)}\n", printed)
+    assert sum(line.endswith(" same") for line in printed.splitlines()) == len(outs) - 1
     assert all(f"{out} " in printed for out in outs)
     for name in stages:
         assert f"Running stage '{name}'" in printed
     assert run("git", "status", "--porcelain", cwd=copy) == ""
 
+    darkroom("pr-report", "HEAD~1", "--rebuilt", "report/rebuilt.json", cwd=copy, code=1)
+    text = (copy / "report/report.md").read_text()
+    assert "**The gate is closed.** The rebuild gave other bytes than those committed: `evaluate`." in text
+    assert f"    - `metrics/evaluate.json`: `{difference}`" in text
+    (line,) = re.findall("^- rebuilt, the same bytes as those committed: (.*)$", text, re.M)
+    assert sorted(re.findall("`(.*?)`", line)) == sorted(stages.keys() - {"evaluate"})
+    assert "not rebuilt" not in text
 
-def test_a_difference_is_placed_and_explained(small: Path) -> None:
-    """A commit whose metrics were improved by hand."""
-    metrics = small / "metrics/train_scratch.json"
-    tree = read_json(metrics)
-    true = tree["val_accuracy"]
-    metrics.write_text(json.dumps({**tree, "val_accuracy": 1.5}))
-    run("dvc", "commit", "-f", "-q", "train_scratch", cwd=small)
-    commit(small, "Better")
 
-    printed = run("darkroom", "verify", cwd=small, code=1)
-    assert re.search(rf"metrics/train_scratch\.json +val_accuracy: 1\.5 -> {true}\n", printed)
-    outs = [out for stage in lock.read(small).values() for out in lock.outs(stage)]
-    assert sum(line.endswith(" same") for line in printed.splitlines()) == len(outs) - 1
+def test_a_commit_that_rebuilds(small: Path) -> None:
+    printed = run("darkroom", "verify", "--report", "found.json", cwd=small)
+    stages = lock.read(small)
+    outs = {name: dict.fromkeys(lock.outs(stage), "") for name, stage in stages.items()}
+    assert f"All {sum(map(len, outs.values()))} outs of a rebuild and dvc.lock are the same bytes." in printed
+    found = rebuilt.read(small / "found.json")
+    assert found.stages == outs
+    assert found.commit == run("git", "rev-parse", "HEAD", cwd=small).strip()
+    assert found.committed == found.rebuilt == rebuilt.digest(stages)
+
+
+@pytest.mark.parametrize(
+    ("stage", "out"),
+    [({"frozen": True, "cmd": "echo {} > metrics/note.json"}, {}), ({"cmd": "true"}, {"persist": True})],
+)
+def test_what_no_stage_makes_is_not_called_rebuilt(stage: dict[str, Any], out: dict[str, bool], tmp_path: Path) -> None:
+    """DVC takes a frozen stage and an out that persists as they are, even with --force."""
+    write_digits(tmp_path / "data/raw", 1)
+    (tmp_path / "params.yaml").write_text("a: 1\n")
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/note.json").write_text('{"accuracy": 0.99}')
+    metrics = [{"metrics/note.json": {"cache": False, **out}}]
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"note": {**stage, "metrics": metrics}}}))
+    run("git", "init", "-q", cwd=tmp_path)
+    sign(tmp_path)
+    run("dvc", "init", "-q", cwd=tmp_path)
+    run("dvc", "add", "-q", "data/raw", cwd=tmp_path)
+    run("dvc", "commit", "-f", "-q", cwd=tmp_path)
+    commit(tmp_path, "Forged")
+    printed = run("darkroom", "verify", "--report", "found.json", cwd=tmp_path, code=2)
+    assert "correct the cause that the stage prints" in printed
+    assert not (tmp_path / "found.json").exists()
 
 
 @pytest.mark.fast
@@ -107,6 +149,19 @@ def test_a_change_of_no_param_is_refused(
     assert "say section.key=value" in printed
     assert len(printed.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_report_is_about_what_is_committed(measured: Path) -> None:
+    printed = darkroom("verify", "--set", "run.seed=2", "--report", "found.json", cwd=measured, code=2)
+    assert "leave one of the two out" in printed
+
+
+@pytest.mark.fast
+def test_a_report_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    build = verify.Build(tmp_path, {}, tmp_path)
+    with pytest.raises(UserError, match="cannot be written"):
+        verify._write(tmp_path / "file/found.json", "0" * 40, build, build, [])
 
 
 def test_what_cannot_be_verified(measured: Path, tmp_path: Path) -> None:

@@ -35,7 +35,11 @@ def main() -> None:
 
 
 @app.command()
-def run() -> None:
+def run(
+    force: Annotated[
+        bool, typer.Option("--force", help="Run every stage, also those whose inputs are the same.")
+    ] = False,
+) -> None:
     """Get data/raw if it is missing, run `dvc repro`, and print the results as a table."""
     from darkroom.data import tracked
     from darkroom.rebuild import cache
@@ -45,7 +49,7 @@ def run() -> None:
     git.refuse_elsewhere()
     tracked.provide_raw()
     cache.refill()
-    if code := dvc.call("repro"):
+    if code := dvc.call("repro", *(["--force", "--no-run-cache"] if force else [])):
         raise typer.Exit(code)
     print(summary.as_text(time.monotonic() - started))
 
@@ -75,6 +79,9 @@ def verify(
             "--set", metavar="KEY=VALUE", help="Change a param, for example train_scratch.epochs=1. May be repeated."
         ),
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write what was found to this file, for `darkroom pr-report --rebuilt`.")
+    ] = None,
 ) -> None:
     """Rebuild HEAD in a fresh clone, without any cache, and compare each output with dvc.lock, byte for byte.
 
@@ -82,7 +89,7 @@ def verify(
     """
     from darkroom.rebuild import verify
 
-    raise typer.Exit(verify.verify(change or []))
+    raise typer.Exit(verify.verify(change or [], report))
 
 
 @app.command()
@@ -179,13 +186,21 @@ def pr_report(
     pictures: Annotated[
         str, typer.Option(help="The start of the URLs of the branch's files, to which `plots/NAME.png` is added.")
     ] = "../",
+    rebuilt: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What `darkroom verify --report FILE` wrote. Exit with 1 if the rebuild gave other bytes. Without it no result "
+            "is called rebuilt.",
+        ),
+    ] = None,
     fail_on: Annotated[str | None, typer.Option(metavar="worse[:MODEL]", help=FAIL_ON)] = None,
     max_drop: Annotated[list[str] | None, typer.Option(metavar="[MODEL.]METRIC=DROP", help=MAX_DROP)] = None,
 ) -> None:
     """Compare the work tree with BASE and write report/report.md for the reviewers of a pull request."""
     from darkroom.comparison import gate, pull_request
 
-    path, reasons = pull_request.write(base or None, pictures, fail_on, gate.drops(max_drop or []))
+    path, reasons = pull_request.write(base or None, pictures, fail_on, gate.drops(max_drop or []), rebuilt)
     print(path)
     for reason in reasons:
         print(f"darkroom pr-report: {reason}", file=sys.stderr)

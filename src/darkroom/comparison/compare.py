@@ -330,6 +330,6 @@ def param_changes(base: Any, head: Any) -> dict[str, tuple[str | None, str | Non
 
 
 def changed_stages(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
-    """The stages that ran again between the two sides: those whose command, dependencies or params differ in dvc.lock."""
+    """The stages whose command, dependencies or params differ in dvc.lock."""
     stages = dict.fromkeys([*base, *head])
     return [stage for stage in stages if lock.inputs(base.get(stage, {})) != lock.inputs(head.get(stage, {}))]

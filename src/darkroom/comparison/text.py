@@ -38,7 +38,7 @@ def as_markdown(comparison: Comparison, flips: bool = True) -> str:
         _params(comparison),
     ]
     if comparison.stages:
-        blocks.append(f"Stages that ran again: {', '.join(comparison.stages)}.")
+        blocks.append(f"Stages whose command, code, data or params differ: {', '.join(comparison.stages)}.")
     blocks.append(data_diff.markdown(comparison.data, comparison.base, comparison.head).strip())
     return "\n\n".join(block for block in blocks if block) + "\n"
 

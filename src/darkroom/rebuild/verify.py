@@ -14,7 +14,7 @@ import yaml
 from darkroom.data import demo, tracked
 from darkroom.data.layout import RAW
 from darkroom.rebuild.difference import first_difference
-from darkroom.system import dvc, git, lock, params
+from darkroom.system import dvc, files, git, lock, params, rebuilt
 from darkroom.system.errors import UserError
 from darkroom.system.trees import value_at
 
@@ -63,18 +63,22 @@ class Build:
         return next((data for data in contents if hashlib.md5(data).hexdigest() == md5.removesuffix(".dir")), None)
 
 
-def verify(changes: Sequence[str]) -> int:
+def verify(changes: Sequence[str], report: Path | None = None) -> int:
     """Rebuild HEAD and print how its outputs compare. Return 0 if all are the same bytes, else 1.
 
     Args:
         changes: Changes of params, each as `section.key=value`. With changes, HEAD is built twice in different folders, and the
             two builds are compared, because dvc.lock has no results for changed params.
+        report: A file to write what was found to, for `darkroom pr-report`.
 
     Raises:
-        UserError: HEAD cannot be cloned or built, its images are missing, or a change names no param.
+        UserError: HEAD cannot be cloned or built, its images are missing, a change names no param, or `report` cannot be
+            written or is asked for with changes.
     """
     if not params.PARAMS.exists():
         raise UserError(f"there is no {params.PARAMS} in {Path.cwd()}: run from the project's top folder")
+    if report and changes:
+        raise UserError("--report is about the committed results, and --set about other ones: leave one of the two out")
     head = dvc.commit("HEAD")
     changed = _changed(params.parse((git.show(head, str(params.PARAMS)) or b"{}").decode()), changes)
     reference = None if changes else Build(Path(), _locked(head), _cache(Path()))
@@ -83,11 +87,14 @@ def verify(changes: Sequence[str]) -> int:
     folder = Path(tempfile.mkdtemp(prefix="darkroom verify é "))
     same = False
     try:
-        rebuilt = _build(folder / "first", head, changed if changes else None, SURROUNDINGS[0], LINKS[0])
+        built = _build(folder / "first", head, changed if changes else None, SURROUNDINGS[0], LINKS[0])
         if reference is None:
-            reference, rebuilt = rebuilt, _build(folder / "second", head, changed, SURROUNDINGS[1], LINKS[1])
+            reference, built = built, _build(folder / "second", head, changed, SURROUNDINGS[1], LINKS[1])
         compared = f"two builds with {' '.join(changes)}" if changes else "a rebuild and dvc.lock"
-        same = _report(reference, rebuilt, compared)
+        rows = list(compare_outs(reference, built))
+        if report:
+            _write(report, head, reference, built, rows)
+        same = _report(reference, built, rows, compared)
     finally:
         if same or not (folder / "first").exists():
             shutil.rmtree(folder)
@@ -108,14 +115,32 @@ def _locked(head: str) -> dict[str, Any]:
     return lock.parse(content.decode())
 
 
-def _report(old: Build, new: Build, compared: str) -> bool:
+def _write(path: Path, head: str, old: Build, new: Build, rows: Sequence[Row]) -> None:
+    """Write what was found for `darkroom pr-report`.
+
+    Raises:
+        UserError: `path` cannot be written.
+    """
+    stages: dict[str, dict[str, str]] = {}
+    for row in rows:
+        stages.setdefault(row.stage, {})[row.output] = row.difference
+    found = rebuilt.Rebuilt(
+        commit=head, committed=rebuilt.digest(old.stages), rebuilt=rebuilt.digest(new.stages), stages=stages
+    )
+    try:
+        files.write_json(path, found.model_dump())
+    except OSError as error:
+        raise UserError(f"--report {path} cannot be written ({error}): name a file in a folder of yours") from None
+
+
+def _report(old: Build, new: Build, rows: Sequence[Row], compared: str) -> bool:
     """Print how the outputs of two builds compare. Return whether all are the same bytes.
 
     Args:
         old, new: The builds.
-        compared: How the printed text calls them.
+        rows: Their outputs.
+        compared: How the printed text calls the builds.
     """
-    rows = list(compare_outs(old, new))
     print(as_text(rows))
     if any(row.difference for row in rows):
         print("\n".join(reasons(old, new)))
@@ -198,6 +223,7 @@ def _build(
     root = clone / git.read("rev-parse", "--show-prefix")
     if changed:
         (root / params.PARAMS).write_text(yaml.safe_dump(dict(changed)), encoding="utf-8")
+    _remove_results(root)
     variables = {**surroundings, "DVC_SITE_CACHE_DIR": f"{clone} site cache"}
     cache = root / ".dvc/cache"
 
@@ -213,6 +239,13 @@ def _build(
             f"the rebuild in {root} failed: correct the cause that the stage prints, commit, and run the command again"
         )
     return Build(root, lock.read(root), cache)
+
+
+def _remove_results(root: Path) -> None:
+    """Remove the results that a clone has from Git. DVC takes those of a frozen stage, and outs that persist, as they are."""
+    if (root / lock.LOCK).exists():
+        made = [path for stage in lock.read(root).values() for path in lock.outs(stage)]
+        git.read("rm", "-r", "--quiet", "--ignore-unmatch", "--", *made, cwd=root)
 
 
 def _get_images(root: Path, call: Callable[..., int]) -> None:
