@@ -61,6 +61,16 @@ def bomb(path: Path) -> None:
     )
 
 
+def postscript(path: Path) -> None:
+    """Pillow would start Ghostscript on it."""
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+
+
+def icon(path: Path) -> None:
+    """Pillow would decode it to learn its size."""
+    PICTURE.save(path, format="ICO", sizes=[(16, 16)])
+
+
 @pytest.mark.parametrize(
     ("name", "make", "reason"),
     [
@@ -69,6 +79,12 @@ def bomb(path: Path) -> None:
         ("zero.png", Path.touch, "is empty"),
         ("text.jpg", lambda path: path.write_text("not a picture"), "is not an image"),
         ("lies.jpg", saved(format="PNG"), ""),
+        ("phone.jpg", saved(format="MPO", save_all=True, append_images=[PICTURE]), ""),
+        ("script.png", postscript, "is not an image that can be read (BMP,"),
+        ("icon.png", icon, "is not an image that can be read (BMP,"),
+        ("icon.ico", icon, "is not named as an image"),
+        ("grey.pgm", saved(mode="L"), ""),
+        ("plain.ppm", saved(), ""),
         ("deep.png", lambda path: Image.fromarray(np.full((8, 8), 999, np.uint16)).save(path), ""),
         ("palette.png", saved(mode="P"), ""),
         ("alpha.png", saved(mode="RGBA"), ""),
@@ -110,6 +126,21 @@ def test_each_kind_of_file(tmp_path: Path, name: str, make: Callable[[Path], Non
     if not reason:
         assert images.open_rgb(path).mode == "RGB"
         assert one.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_no_other_decoder_sees_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even by its first bytes."""
+    Image.init()
+    others = [name for name in Image.ID if name not in images.FORMATS]
+    assert "EPS" in others
+    called = []
+    for name in others:
+        monkeypatch.setitem(Image.OPEN, name, (lambda *_, name=name: called.append(name), None))
+    for make in (postscript, icon, lambda path: path.write_text("not a picture")):
+        make(tmp_path / "a.png")
+        with pytest.raises(OSError, match="cannot identify"):
+            images.open_rgb(tmp_path / "a.png")
+    assert not called
 
 
 def test_pixels_of_odd_files(tmp_path: Path) -> None:

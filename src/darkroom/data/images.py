@@ -17,6 +17,18 @@ from darkroom.system.parallel import in_threads
 SPILL = Path(".darkroom")  # in the project, since the system's folder for temporary files may be in memory
 BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
 
+# Pillow's name of each format that is read -> its suffixes: those that torchvision's ImageFolder takes, and GIF. Pillow's other
+# decoders stay closed: that of EPS starts another program, that of ICO decodes before the size is known.
+FORMATS = {
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "JPEG": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "PPM": (".pgm", ".ppm"),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+}
+
 Image.MAX_IMAGE_PIXELS = None  # split.max_megapixels is the limit
 
 
@@ -37,6 +49,15 @@ class Folder:
     classes: list[str]
 
 
+def open_image(path: str | Path | IO[bytes]) -> Image.Image:
+    """Open an image file of one of `FORMATS`, whatever its suffix. Nothing is decoded yet, but its size is known.
+
+    Raises:
+        OSError: It has another format.
+    """
+    return Image.open(path, formats=list(FORMATS))
+
+
 def open_rgb(path: str | Path | IO[bytes]) -> Image.Image:
     """Decode an image file (or the bytes of one) to 8-bit RGB, upright.
 
@@ -48,7 +69,7 @@ def open_rgb(path: str | Path | IO[bytes]) -> Image.Image:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about odd metadata; real failures raise
-        with Image.open(path) as file:
+        with open_image(path) as file:
             image: Image.Image = ImageOps.exif_transpose(file)
             if image.mode == "F":
                 raise ValueError("floating-point pixels have no stated range")

@@ -11,12 +11,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from darkroom.data.images import open_rgb
+from darkroom.data.images import FORMATS, open_image, open_rgb
 from darkroom.system import files
 from darkroom.system.parallel import on_every_core
 
-# The suffixes that torchvision's ImageFolder takes, and GIF. A file's content need not be what its suffix says.
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"})
+# A file's content need not be what its suffix says, as long as it is one of these formats.
+SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})  # and all that begin with a dot
 CACHE = Path(".dvc/cache")  # the target of links if DVC is set to link instead of copy
 HASH_SIDE = 16  # a perceptual hash has HASH_SIDE x HASH_SIDE bits
@@ -120,13 +120,13 @@ def examine(raw: Path, max_megapixels: float, name: str) -> Content:
     if path.stat().st_size == 0:
         return Content(b"", "is empty")
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             megapixels = image.width * image.height / 1e6
         if megapixels > max_megapixels:
             return Content(b"", f"has {megapixels:.0f} megapixels, more than split.max_megapixels allows")
         return Content(perceptual_hash(open_rgb(path)), "")
     except UnidentifiedImageError:
-        return Content(b"", "is not an image")
+        return Content(b"", f"is not an image that can be read ({', '.join(FORMATS)})")
     except Exception as error:  # on damaged bytes Pillow's decoders fail in many ways
         return Content(b"", f"cannot be decoded: {' '.join(str(error).split())}".replace(str(path), path.name))
 
