@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import struct
 import zlib
 from collections.abc import Callable
@@ -18,10 +19,12 @@ from sklearn.datasets import load_sample_image
 
 from conftest import set_params, stage, write_digits
 from darkroom.data import groups, images, leaks
+from darkroom.data import survey as survey_module
 from darkroom.data.images import list_images, load_folder
+from darkroom.data.layout import SIDES
 from darkroom.data.survey import perceptual_hash, survey
 from darkroom.stages import split
-from darkroom.system import files, params
+from darkroom.system import dvc, files, parallel, params
 from darkroom.system.errors import UserError
 
 pytestmark = pytest.mark.fast
@@ -113,7 +116,10 @@ def icon(path: Path) -> None:
         ("folder", lambda path: path.symlink_to("/etc"), "is a link to a folder"),
     ],
 )
-def test_each_kind_of_file(tmp_path: Path, name: str, make: Callable[[Path], None], reason: str) -> None:
+def test_each_kind_of_file(
+    tmp_path: Path, name: str, make: Callable[[Path], None], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dvc, "cache", lambda _: tmp_path / "cache")  # DVC is not asked: the test starts no process
     path = tmp_path / "raw" / "class" / name
     path.parent.mkdir(parents=True)
     make(path)
@@ -181,6 +187,40 @@ def test_bad_images_are_skipped_and_listed_or_stop_the_run(folder: Path) -> None
     set_params(folder, {"split": {"on_bad_image": "fail"}})
     with pytest.raises(UserError, match=r"cannot be decoded.*on_bad_image"):
         stage("split")
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_an_image_that_kills_its_decoder_is_named_and_left_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, many: bool
+) -> None:
+    """As a bug in a decoder does. Those that share its process are used."""
+    raw = folder / "data/raw"
+    if many:
+        write_digits(raw, 120)
+    evil = {"digit-0/007.png", "digit-0/008.png", "digit-2/029.png"}
+
+    def open_or_die(path: Path) -> Image.Image:
+        if path.relative_to("data/raw").as_posix() in evil:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(path)
+
+    real = survey_module.open_image
+    monkeypatch.setattr(survey_module, "open_image", open_or_die)
+    stage("split")
+    rows = files.read_csv("data/manifest.csv")
+    assert {row["path"]: row["reason"] for row in rows if row["reason"]} == dict.fromkeys(evil, "kills its decoder")
+    assert len(rows) == (360 if many else 90)
+    assert all(row["split"] in SIDES for row in rows if row["path"] not in evil)
+
+
+def test_an_item_that_kills_its_process_is_named() -> None:
+    with pytest.raises(UserError, match=r"^217 kills the process"):
+        list(parallel.on_every_core(die_at_217, range(300)))
+
+
+def die_at_217(number: int) -> None:
+    if number == 217:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_the_same_bytes_under_two_labels(folder: Path) -> None:

@@ -160,3 +160,20 @@ def test_only_what_must_runs_again(project: Path) -> None:
 def test_data_diff_refuses_what_it_cannot_read(project: Path) -> None:
     assert "Git knows no revision 'nowhere'" in darkroom("data-diff", "nowhere", cwd=project, code=2)
     assert "from before the first" in darkroom("data-diff", "HEAD~1", cwd=project, code=2)
+
+
+def test_a_cache_outside_of_the_project_that_many_share(digits: Path, tmp_path: Path) -> None:
+    """DVC's set-up for large data: data/raw holds links to a folder elsewhere."""
+    before = (digits / "data/manifest.csv").read_bytes()
+    run("dvc", "cache", "dir", "--local", tmp_path / "shared", cwd=digits)
+    run("dvc", "config", "--local", "cache.type", "symlink", cwd=digits)
+    run("dvc", "commit", "-q", "-f", "data/raw.dvc", cwd=digits)
+    run("dvc", "checkout", "-q", "--relink", "data/raw.dvc", cwd=digits)
+    shutil.rmtree(digits / ".dvc/cache")
+    raw = digits / "data/raw/digit-0/000.png"
+    assert raw.readlink().is_relative_to(tmp_path / "shared")
+    assert "left out" not in run("dvc", "repro", "-f", "split", cwd=digits)
+    assert (digits / "data/manifest.csv").read_bytes() == before
+    assert raw.is_symlink()
+    (digits / "data/raw/digit-0/stray.png").symlink_to("/etc/hostname")
+    assert "digit-0/stray.png' is a link out of the data set" in run("darkroom", "split", cwd=digits)

@@ -1,10 +1,11 @@
 """The survey of data/raw: which files are images that can be used, and why the others cannot."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import NamedTuple
 
 import numpy as np
@@ -12,13 +13,12 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from darkroom.data.images import FORMATS, open_image, open_rgb
-from darkroom.system import files
+from darkroom.system import dvc, files
 from darkroom.system.parallel import on_every_core
 
 # A file's content need not be what its suffix says, as long as it is one of these formats.
 SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})  # and all that begin with a dot
-CACHE = Path(".dvc/cache")  # the target of links if DVC is set to link instead of copy
 HASH_SIDE = 16  # a perceptual hash has HASH_SIDE x HASH_SIDE bits
 
 
@@ -54,7 +54,7 @@ def survey(raw: Path, max_megapixels: float, depth: int = 1) -> list[Found]:
     usable = [path for path in paths if not reasons[path]]
     hashes = dict(zip(usable, on_every_core(partial(sha256, raw), usable), strict=True))
     one_of_each = {digest: path for path, digest in reversed(hashes.items())}
-    examined = on_every_core(partial(examine, raw, max_megapixels), list(one_of_each.values()))
+    examined = examine_all(raw, max_megapixels, list(one_of_each.values()))
     bar = tqdm(examined, "looking at images", len(one_of_each), unit="image", leave=False, disable=None)
     contents = dict(zip(one_of_each, bar, strict=True))
 
@@ -96,13 +96,28 @@ def refused_by_name(raw: Path, path: str, depth: int) -> str:
         return "is a link to a folder"
     if path.count("/") < depth:
         return "lies in no class folder"
-    if not (target.is_relative_to(raw.resolve()) or target.is_relative_to(CACHE.resolve())):
+    if not (target.is_relative_to(raw.resolve()) or is_in_cache(target)):
         return "is a link out of the data set"
     if not target.is_file():
         return "is not a regular file"
     if file.suffix.lower() not in SUFFIXES:
         return "is not named as an image"
     return ""
+
+
+def is_in_cache(target: Path) -> bool:
+    """Whether a file lies in DVC's cache, to which links lead if DVC is set to link instead of copy."""
+    folder = _cache(Path.cwd())
+    return folder is not None and target.is_relative_to(folder)
+
+
+@cache
+def _cache(project: Path) -> Path | None:
+    """The folder of DVC's cache; None if `project` is in no DVC project. DVC takes half a second to say it."""
+    try:
+        return dvc.cache(project).resolve()
+    except CalledProcessError:
+        return None
 
 
 def _is_utf8(path: str) -> bool:
@@ -112,6 +127,11 @@ def _is_utf8(path: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def examine_all(raw: Path, max_megapixels: float, names: Sequence[str]) -> Iterator[Content]:
+    """`examine` for each of the files `names` of `raw`, in order. One that kills its process is a file that cannot be used."""
+    return on_every_core(partial(examine, raw, max_megapixels), names, lambda _: Content(b"", "kills its decoder"))
 
 
 def examine(raw: Path, max_megapixels: float, name: str) -> Content:
