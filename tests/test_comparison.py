@@ -266,7 +266,7 @@ def last_of_each_model(text: str) -> str:
         ),
         (
             "plots/near_duplicates.csv",
-            lambda text: text + "mono-defective/a.png,mono-defective/nowhere.png,9\n",
+            lambda text: text + "train-test,mono-defective/a.png,mono-defective/nowhere.png,9\n",
             "near_duplicates.csv of the work tree is damaged, or is not of one run",
         ),
         ("plots/roc.csv", lambda text: text + "x", "are not those of its plots/roc.csv: run `dvc repro`"),
@@ -545,15 +545,18 @@ def test_a_verdict_that_rests_on_look_alikes_is_named() -> None:
 
 
 def test_look_alikes_of_base_count_after_they_are_gone(branch: Path) -> None:
-    """The second of two pairs goes, and both test images stay out of the accuracies."""
-    header, pairs = "train,test,distance\n", branch / "plots/near_duplicates.csv"
+    """The second of two pairs goes, and both test images stay out of the accuracies. Base is of Darkroom 0.1."""
+    pairs = branch / "plots/near_duplicates.csv"
     rows = read_csv(branch / "data/manifest.csv")
     train = next(row["path"] for row in rows if row["split"] == "train")
     first, second = [row["path"] for row in rows if row["split"] == "test"][:2]
-    pairs.write_text(f"{header}{train},{second},3\n{train},{first},7\n")
+    pairs.write_text(f"train,test,distance\n{train},{second},3\n{train},{first},7\n")
     vouch(branch)
     commit(branch, "Two pairs")
-    pairs.write_text(f"{header}{train},{first},7\n")
+    header = "sides,first,second,distance\n"
+    pairs.write_text(
+        f"{header}train-test,{train},{first},7\nval-test,a/val.png,{second},3\ntrain-val,{train},a/val.png,8\n"
+    )
     vouch(branch)
     found = json.loads(darkroom("compare", "HEAD", "--json", cwd=branch))["look_alikes"]
     assert found["images"] == {"base": 2, "head": 1, "shared": 2}

@@ -233,6 +233,82 @@ def test_the_same_bytes_under_two_labels(folder: Path) -> None:
         stage("split")
 
 
+def twice(folder: Path) -> None:
+    """Each image a second time, in the same class and in another group."""
+    for path in sorted((folder / "data/raw").rglob("*.png")):
+        shutil.copy(path, path.with_name(f"again-{path.name}"))
+
+
+def in_folders(folder: Path) -> None:
+    """A data set that is parted already, with each image of test in train and in val, and each of val in train."""
+    raw = folder / "data/raw"
+    raw.rename(folder / "flat")
+    for side, low in (("train", 0), ("val", 15), ("test", 25)):
+        for path in sorted((folder / "flat").rglob("*.png")):
+            if int(path.stem) >= low:
+                target = raw / side / path.parent.name / f"{path.stem}.png"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "choices"),
+    [
+        (twice, {"group": r"([^/]+)[.]png"}),
+        (twice, {"mode": "shuffle"}),
+        (in_folders, {"mode": "folders"}),
+    ],
+)
+def test_of_exact_copies_on_two_sides_the_less_protected_ones_are_left_out(
+    folder: Path, spoil: Callable[[Path], None], choices: dict[str, object]
+) -> None:
+    spoil(folder)
+    set_params(folder, {"split": choices})
+    stage("split")
+    rows = {row["path"]: row for row in files.read_csv("data/manifest.csv")}
+    sides_of: dict[str, set[str]] = {}
+    for row in rows.values():
+        sides_of.setdefault(row["sha256"], set()).add(row["split"])
+    out = [row for row in rows.values() if row["split"] == "left out"]
+    assert out
+    counts = files.read_json("metrics/split.json")
+    assert counts["copies"] == counts["left_out"] == len(out)
+    assert all(len(sides - {"left out"}) == 1 for sides in sides_of.values())
+    for row in out:
+        other = next(one for path, one in rows.items() if f"exact copy of {path!r}" in row["reason"])
+        assert (other["sha256"], other["split"]) == (row["sha256"], row["reason"].rpartition(" ")[2])
+    assert len(list(Path("data/split").rglob("*.png"))) == len(rows) - len(out)
+    if choices.get("mode") == "folders":
+        assert {row["path"].split("/")[0] for row in out} == {"train", "val"}
+        assert {row["split"] for row in rows.values() if row["path"].startswith("test/")} == {"test"}
+
+
+def test_the_most_protected_copy_stays() -> None:
+    digests, sides = ["a", "a", "b", "a", "b", "c", "a"], ["train", "test", "val", "val", "train", "train", "test"]
+    assert leaks.parted_copies(digests, sides) == {0: 1, 3: 1, 4: 2}
+
+
+def test_look_alikes_are_found_across_all_pairs_of_sides(folder: Path) -> None:
+    """An image of each side, saved again with one other pixel in the two other sides."""
+    in_folders(folder)
+    expected = set()
+    for index, (one, other) in enumerate((("train", "test"), ("val", "test"), ("train", "val"))):
+        pixels = np.random.default_rng(index).integers(0, 256, (32, 32), dtype=np.uint8)
+        for side in (one, other):
+            name = f"{side}/digit-0/picture-{index}.png"
+            pixels[0, 0] ^= 1
+            Image.fromarray(pixels).save(folder / "data/raw" / name)
+        expected.add((f"{one}-{other}", f"{one}/digit-0/picture-{index}.png", f"{other}/digit-0/picture-{index}.png"))
+    set_params(folder, {"split": {"mode": "folders"}})
+    stage("split")
+    rows = [tuple(row.values()) for row in files.read_csv("plots/near_duplicates.csv")]
+    assert expected <= {row[:3] for row in rows}
+    counted = files.read_json("metrics/split.json")["near_duplicates"]
+    assert counted == {sides: sum(row[0] == sides for row in rows) for sides, _, _ in expected}
+    distances = [int(row[3]) for row in rows]
+    assert distances == sorted(distances)
+
+
 def test_near_duplicates_are_all_pairs_within_the_distance() -> None:
     """Against the comparison of every pair."""
     generator = np.random.default_rng(0)

@@ -50,6 +50,12 @@ def write_sibling(original: Path) -> Path:
     raise AssertionError("no sibling falls to train")
 
 
+def with_look_alike(project: Path) -> set[str]:
+    """The test images that have a look-alike in train."""
+    rows = read_csv(project / "plots/near_duplicates.csv")
+    return {row["second"] for row in rows if row["sides"] == "train-test"}
+
+
 def right_answers(project: Path) -> dict[str, bool]:
     """Path of each test image -> whether the model from scratch is right."""
     rows = read_csv(project / "plots/predictions.csv")
@@ -67,11 +73,11 @@ def check_look_alikes(
         had_one: The test images that had a look-alike before.
         answers: What `right_answers` returns before and after.
     """
-    has_one = {row["test"] for row in read_csv(project / "plots/near_duplicates.csv")}
+    has_one = with_look_alike(project)
     found = json.loads(darkroom("compare", "HEAD", "--json", cwd=project))["look_alikes"]
     assert siblings.items() <= {pair["test"]: pair["train"] for pair in found["new"]}.items()
     assert (found["images"]["base"], found["images"]["head"]) == (len(had_one), len(has_one))
-    assert found["pairs"]["head"] == read_json(project / "metrics/split.json")["near_duplicates"]
+    assert found["pairs"]["head"] == read_json(project / "metrics/split.json")["near_duplicates"]["train-test"]
     (line,) = [one for one in found["accuracies"] if (one["model"], one["metric"]) == ("scratch", "accuracy")]
     for side, right in zip(("base", "head"), answers, strict=True):
         shared = {path: right[path] for path in answers[0]}
@@ -108,7 +114,7 @@ def test_the_data_set_is_updated_at_the_last_moment(project: Path, tmp_path: Pat
     )
     (raw / relabelled).rename(raw / relabelled.replace("defective", "functional"))
 
-    had_one = {row["test"] for row in read_csv(project / "plots/near_duplicates.csv")}
+    had_one = with_look_alike(project)
     originals = [path for path, (side, _) in before.items() if side == "test" and path not in had_one][:7]
     siblings = {path: write_sibling(raw / path).relative_to(raw).as_posix() for path in originals}
 

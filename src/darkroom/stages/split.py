@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +18,7 @@ from darkroom.pictures import split as pictures
 from darkroom.system import files, params
 from darkroom.system.errors import UserError
 
+PAIRS = (("train", "test"), ("val", "test"), ("train", "val"))  # of sides
 SHOWN = 12  # pairs of look-alikes in the picture
 
 
@@ -50,19 +51,24 @@ def main() -> None:
     """Read data/raw; write three folders, the manifest, the look-alikes and the counts."""
     choices = params.load("split", Params)
     found = survey_raw(choices)
-    images = usable(found, choices)
-    sides = assign(images, choices)
+    every = usable(found, choices)
+    conflicts = report_conflicts(every, choices)
+    assigned = assign(every, choices)
+    copies = parted_copies(every, assigned)
+    images = [image for image in every if image.path not in copies]
+    sides = [side for image, side in zip(every, assigned, strict=True) if image.path not in copies]
     check_sides(images, sides)
-    conflicts = report_conflicts(images, choices)
     pairs = near_duplicates(images, sides, choices.near_duplicate)
 
     write_sides(images, sides)
-    write_manifest(found, images, sides)
-    write_near_duplicates(images, pairs)
+    write_manifest(found, images, sides, copies)
+    write_near_duplicates(images, sides, pairs)
+    found_twice = Counter((sides[pair.first], sides[pair.second]) for pair in pairs)
     reported = {
-        "left_out": sum(bool(file.reason) for file in found),
+        "left_out": len(found) - len(images),
+        "copies": len(copies),
         "conflicts": conflicts,
-        "near_duplicates": len(pairs),
+        "near_duplicates": {"-".join(pair): found_twice[pair] for pair in PAIRS},
     }
     files.write_json("metrics/split.json", {**count(images, sides), **reported})
 
@@ -131,6 +137,18 @@ def assign(images: Sequence[Image], choices: Params) -> list[str]:
             return [assignment.by_folder(image, choices.ratio, choices.salt) for image in images]
 
 
+def parted_copies(images: Sequence[Image], sides: Sequence[str]) -> dict[str, str]:
+    """Path -> reason, of the images that are left out because a more protected side has the same bytes. They are printed."""
+    parted = leaks.parted_copies([image.sha256 for image in images], sides)
+    reasons = {
+        images[index].path: f"is an exact copy of {images[other].path!r}, which is in {sides[other]}"
+        for index, other in parted.items()
+    }
+    for path, reason in reasons.items():
+        print(f"left out: {str(RAW / path)!r} {reason}")
+    return reasons
+
+
 def check_sides(images: Sequence[Image], sides: Sequence[str]) -> None:
     """Refuse a split that leaves a class without images on some side.
 
@@ -167,10 +185,16 @@ def report_conflicts(images: Sequence[Image], choices: Params) -> int:
 
 
 def near_duplicates(images: Sequence[Image], sides: Sequence[str], distance: int) -> list[leaks.Pair]:
-    """Pairs of a train and a test image, by their indices, whose perceptual hashes differ in at most `distance` bits."""
-    train, test = ([index for index, side in enumerate(sides) if side == wanted] for wanted in ("train", "test"))
-    pairs = leaks.near_duplicates([images[i].phash for i in train], [images[i].phash for i in test], distance)
-    return [leaks.Pair(train[pair.first], test[pair.second], pair.distance) for pair in pairs]
+    """Pairs of images on two sides, by their indices, whose perceptual hashes differ in at most `distance` bits, nearest first.
+
+    The first image of a pair is on the less protected side.
+    """
+    of_side = {wanted: [index for index, side in enumerate(sides) if side == wanted] for wanted in SIDES}
+    found = []
+    for first, second in ((of_side[one], of_side[other]) for one, other in PAIRS):
+        pairs = leaks.near_duplicates([images[i].phash for i in first], [images[i].phash for i in second], distance)
+        found += [leaks.Pair(first[pair.first], second[pair.second], pair.distance) for pair in pairs]
+    return sorted(found, key=lambda pair: pair.distance)
 
 
 def write_sides(images: Sequence[Image], sides: Sequence[str]) -> None:
@@ -183,8 +207,10 @@ def write_sides(images: Sequence[Image], sides: Sequence[str]) -> None:
             groups.write(folder, {image.path_in_side: image.group for image in members})
 
 
-def write_manifest(found: Sequence[Found], images: Sequence[Image], sides: Sequence[str]) -> None:
-    """A row per file: the side that it went to, or the reason why it was left out."""
+def write_manifest(
+    found: Sequence[Found], images: Sequence[Image], sides: Sequence[str], reasons: Mapping[str, str]
+) -> None:
+    """A row per file: the side that it went to, or the reason why it was left out, from `reasons` if it is an image."""
     side_of = {image.path: (image, side) for image, side in zip(images, sides, strict=True)}
     rows = []
     for file in found:
@@ -192,21 +218,25 @@ def write_manifest(found: Sequence[Found], images: Sequence[Image], sides: Seque
             image, side = side_of[file.path]
             rows.append((file.path, image.label, side, image.group, file.sha256, ""))
         else:
-            rows.append((file.path.replace("\r", "\\r"), "", "left out", "", file.sha256, file.reason))
+            rows.append(
+                (file.path.replace("\r", "\\r"), "", "left out", "", file.sha256, reasons.get(file.path, file.reason))
+            )
     files.write_csv(MANIFEST, ("path", "label", "split", "group", "sha256", "reason"), rows)
 
 
-def write_near_duplicates(images: Sequence[Image], pairs: Sequence[leaks.Pair]) -> None:
+def write_near_duplicates(images: Sequence[Image], sides: Sequence[str], pairs: Sequence[leaks.Pair]) -> None:
     """All pairs as CSV, the nearest as a picture."""
-    rows = [(images[pair.first].path, images[pair.second].path, pair.distance) for pair in pairs]
-    files.write_csv("plots/near_duplicates.csv", ("train", "test", "distance"), rows)
+    rows = [
+        (f"{sides[first]}-{sides[second]}", images[first].path, images[second].path, distance)
+        for first, second, distance in pairs
+    ]
+    files.write_csv("plots/near_duplicates.csv", ("sides", "first", "second", "distance"), rows)
     shown = [
         (
-            open_rgb(RAW / images[pair.first].path),
-            open_rgb(RAW / images[pair.second].path),
-            f"{pair.distance} bits apart",
+            (open_rgb(RAW / images[first].path), f"{sides[first]}, {distance} bits apart"),
+            (open_rgb(RAW / images[second].path), sides[second]),
         )
-        for pair in pairs[:SHOWN]
+        for first, second, distance in pairs[:SHOWN]
     ]
     pictures.pairs(shown, "plots/near_duplicates.png")
 
