@@ -168,6 +168,24 @@ def test_data_diff_refuses_what_it_cannot_read(project: Path) -> None:
     assert "from before the first" in darkroom("data-diff", "HEAD~1", cwd=project, code=2)
 
 
+def test_fillers_are_pinned(digits: Path) -> None:
+    """A class shrinks to three images. `darkroom pin` moves none of them, so that nothing after split runs again."""
+    for path in sorted((digits / "data/raw/digit-1").iterdir())[3:]:
+        path.unlink()
+    run("dvc", "add", "-q", "data/raw", cwd=digits)
+    assert "fill a side that would have none of their class" in run("dvc", "repro", "stats", cwd=digits)
+    before = manifest(digits)
+    assert {side for path, (side, _) in before.items() if path.startswith("digit-1")} == {"train", "val", "test"}
+    filling = read_json(digits / "metrics/split.json")["fillers_not_pinned"]
+    assert f"{filling} more in data/sides.csv" in darkroom("pin", cwd=digits)
+    assert "0 more in data/sides.csv" in darkroom("pin", cwd=digits)
+    printed = run("dvc", "repro", "stats", cwd=digits)
+    assert "Running stage 'split'" in printed
+    assert "Running stage 'stats'" not in printed
+    assert manifest(digits) == before
+    assert read_json(digits / "metrics/split.json")["fillers_not_pinned"] == 0
+
+
 def test_a_cache_outside_of_the_project_that_many_share(digits: Path, tmp_path: Path) -> None:
     """DVC's set-up for large data: data/raw holds links to a folder elsewhere."""
     before = (digits / "data/manifest.csv").read_bytes()

@@ -118,7 +118,7 @@ def load_folder(
         folder: One side of the split.
         resolution: The side of the squares, in pixels.
         memory: The MiB of pixels that may be held in memory; if there are more, they are kept in a file.
-        classes: The class names that the folder must have; None: any.
+        classes: The class names, sorted, among which are those of the folder; None: those of the folder.
         paths: The images to decode; None: all.
 
     Raises:
@@ -145,11 +145,12 @@ def load_folder(
         pass
     names = [path.split("/", 1)[0] for path in paths]
     found = sorted({path.split("/", 1)[0] for path in every})
-    if classes not in (None, found):
+    classes = found if classes is None else classes
+    if unknown := sorted(set(found) - set(classes)):
         raise UserError(
-            f"{folder} has the classes {found}, but {classes} are expected: run `dvc repro` to build all of it anew"
+            f"{folder} has the class {unknown[0]!r}, which is none of {classes}: run `dvc repro` to build all of it anew"
         )
-    return Folder(pixels, np.searchsorted(found, names).astype(np.int64), paths, found)
+    return Folder(pixels, np.searchsorted(classes, names).astype(np.int64), paths, classes)
 
 
 def _room_for(shape: tuple[int, ...], memory: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from darkroom.data import assignment, groups, leaks
+from darkroom.data import fillers as fillers_of_sides
 from darkroom.data.assignment import Image, Ratio
 from darkroom.data.images import open_rgb
 from darkroom.data.layout import GROUPS, MANIFEST, RAW, SIDES, SPLIT
@@ -53,21 +54,23 @@ def main() -> None:
     found = survey_raw(choices)
     every = usable(found, choices)
     conflicts = report_conflicts(every, choices)
-    assigned = assign(every, choices)
+    assigned, fillers = assign(every, choices)
     copies = parted_copies(every, assigned)
-    images = [image for image in every if image.path not in copies]
-    sides = [side for image, side in zip(every, assigned, strict=True) if image.path not in copies]
+    reasons = {**copies, **without_train(every, assigned, copies, choices)}
+    images, sides = used(every, assigned, reasons)
     check_sides(images, sides)
     pairs = near_duplicates(images, sides, choices.near_duplicate)
 
     write_sides(images, sides)
-    write_manifest(found, images, sides, copies)
+    said = {image.path: filler for image, filler in zip(every, fillers, strict=True)}
+    write_manifest(found, images, sides, said, reasons)
     write_near_duplicates(images, sides, pairs)
     found_twice = Counter((sides[pair.first], sides[pair.second]) for pair in pairs)
     reported = {
         "left_out": len(found) - len(images),
         "copies": len(copies),
         "conflicts": conflicts,
+        "fillers_not_pinned": report_fillers(images, said),
         "near_duplicates": {"-".join(pair): found_twice[pair] for pair in PAIRS},
     }
     files.write_json("metrics/split.json", {**count(images, sides), **reported})
@@ -126,15 +129,16 @@ def usable(found: Sequence[Found], choices: Params) -> list[Image]:
     return images
 
 
-def assign(images: Sequence[Image], choices: Params) -> list[str]:
-    """The side of each image."""
+def assign(images: Sequence[Image], choices: Params) -> tuple[list[str], list[str]]:
+    """The side of each image, and what is said about it as a filler: see `fillers.place`."""
     match choices.mode:
         case "hash":
-            return [assignment.by_hash(image, choices.ratio, choices.salt) for image in images]
+            return fillers_of_sides.place(images, choices.ratio, choices.salt, fillers_of_sides.read_pins())
         case "shuffle":
-            return assignment.by_shuffle(images, choices.ratio, choices.seed)
+            sides = assignment.by_shuffle(images, choices.ratio, choices.seed)
         case "folders":
-            return [assignment.by_folder(image, choices.ratio, choices.salt) for image in images]
+            sides = [assignment.by_folder(image, choices.ratio, choices.salt) for image in images]
+    return sides, [""] * len(images)
 
 
 def parted_copies(images: Sequence[Image], sides: Sequence[str]) -> dict[str, str]:
@@ -149,21 +153,61 @@ def parted_copies(images: Sequence[Image], sides: Sequence[str]) -> dict[str, st
     return reasons
 
 
-def check_sides(images: Sequence[Image], sides: Sequence[str]) -> None:
-    """Refuse a split that leaves a class without images on some side.
+def without_train(
+    images: Sequence[Image], sides: Sequence[str], copies: Mapping[str, str], choices: Params
+) -> dict[str, str]:
+    """Path -> reason, of the images whose class has none in train, since its images are pinned to other sides or are copies.
 
     Raises:
-        UserError: A class has no images on some side.
+        UserError: There are some in another mode than hash. Then it is rather a mistake in the data set.
+    """
+    images, sides = used(images, sides, copies)
+    trained = {image.label for image, side in zip(images, sides, strict=True) if side == "train"}
+    lost = Counter(image.label for image in images if image.label not in trained)
+    for label, total in sorted(lost.items()):
+        if choices.mode != "hash":
+            raise UserError(
+                f"no image of class '{label}' ({total} in {RAW}) falls to train: add images of it, or move its folder out of "
+                f"{RAW}"
+            )
+        print(f"left out: class '{label}' ({total} images), because none of them is in train: add images of it")
+    return {image.path: "is of a class that has no image in train" for image in images if image.label in lost}
+
+
+def used(images: Sequence[Image], sides: Sequence[str], reasons: Mapping[str, str]) -> tuple[list[Image], list[str]]:
+    """The images that are not left out for one of the `reasons`, by path, and their sides."""
+    kept = [(image, side) for image, side in zip(images, sides, strict=True) if image.path not in reasons]
+    return [image for image, _ in kept], [side for _, side in kept]
+
+
+def check_sides(images: Sequence[Image], sides: Sequence[str]) -> None:
+    """Print the classes of which val or test has no image.
+
+    Raises:
+        UserError: A side has images of fewer than two classes, so that nothing can be learned or measured.
     """
     found = Counter(zip((image.label for image in images), sides, strict=True))
-    for label in sorted({image.label for image in images}):
-        for side in SIDES:
-            if not found[label, side]:
-                total = sum(found[label, each] for each in SIDES)
-                raise UserError(
-                    f"no image of class '{label}' ({total} in {RAW}) falls to {side}: add images of it, "
-                    "or change split.ratio or split.salt in params.yaml"
-                )
+    labels = sorted({image.label for image in images})
+    for side in SIDES:
+        if (count := sum(bool(found[label, side]) for label in labels)) < 2:
+            raise UserError(
+                f"{side} has images of {count} of the {len(labels)} classes, but it needs two: add images; of three in a class "
+                "(or three groups), each side gets one"
+            )
+    for label in labels:
+        if missing := [side for side in SIDES if not found[label, side]]:
+            total = sum(found[label, side] for side in SIDES)
+            print(
+                f"class '{label}' ({total} images) has none in {' and '.join(missing)}: nothing is measured on it there"
+            )
+
+
+def report_fillers(images: Sequence[Image], said: Mapping[str, str]) -> int:
+    """Print and return how many images fill a side without being pinned to it."""
+    count = sum(said[image.path] == "not pinned" for image in images)
+    if count:
+        print(f"{count} images fill a side that would have none of their class: `darkroom pin` keeps them there")
+    return count
 
 
 def report_conflicts(images: Sequence[Image], choices: Params) -> int:
@@ -208,20 +252,32 @@ def write_sides(images: Sequence[Image], sides: Sequence[str]) -> None:
 
 
 def write_manifest(
-    found: Sequence[Found], images: Sequence[Image], sides: Sequence[str], reasons: Mapping[str, str]
+    found: Sequence[Found],
+    images: Sequence[Image],
+    sides: Sequence[str],
+    fillers: Mapping[str, str],
+    reasons: Mapping[str, str],
 ) -> None:
-    """A row per file: the side that it went to, or the reason why it was left out, from `reasons` if it is an image."""
+    """A row per file: the side that it went to, or the reason why it was left out, which is in `reasons` for an image."""
     side_of = {image.path: (image, side) for image, side in zip(images, sides, strict=True)}
     rows = []
     for file in found:
         if file.path in side_of:
             image, side = side_of[file.path]
-            rows.append((file.path, image.label, side, image.group, file.sha256, ""))
+            rows.append((file.path, image.label, side, image.group, file.sha256, "", fillers[file.path]))
         else:
             rows.append(
-                (file.path.replace("\r", "\\r"), "", "left out", "", file.sha256, reasons.get(file.path, file.reason))
+                (
+                    file.path.replace("\r", "\\r"),
+                    "",
+                    "left out",
+                    "",
+                    file.sha256,
+                    reasons.get(file.path, file.reason),
+                    "",
+                )
             )
-    files.write_csv(MANIFEST, ("path", "label", "split", "group", "sha256", "reason"), rows)
+    files.write_csv(MANIFEST, ("path", "label", "split", "group", "sha256", "reason", "filler"), rows)
 
 
 def write_near_duplicates(images: Sequence[Image], sides: Sequence[str], pairs: Sequence[leaks.Pair]) -> None:
