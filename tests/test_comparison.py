@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from conftest import build_once, clone_of, commit, copy_of, darkroom, read_csv, read_json, run, vouch
-from darkroom.comparison import compare, data_diff, gate, look_alikes, revision, thumbnails, verdicts
+from darkroom.comparison import compare, data_diff, gate, look_alikes, revision, text, thumbnails, verdicts
 from darkroom.data.manifest import NOT_SPLIT, Row
 from darkroom.evaluation import bootstrap
 from darkroom.system.errors import UserError
@@ -564,3 +564,13 @@ def test_look_alikes_of_base_count_after_they_are_gone(branch: Path) -> None:
     commit(branch, "One pair")
     found = json.loads(darkroom("compare", "HEAD", "HEAD~1", "--json", cwd=branch))["look_alikes"]
     assert found["new"] == [{"test": second, "train": train}]
+
+
+@pytest.mark.fast
+def test_classes_with_few_test_images_are_marked() -> None:
+    few, enough = (verdicts.ClassChange("scratch", f"of {count}", count, 0.9, 0.1, 0.01) for count in (9, 10))
+    table = text._classes([few, enough], {"scratch": "from scratch"})
+    assert "| of 9 | 9 (few) |" in table
+    assert "| of 10 | 10 |" in table
+    assert "few: fewer than 10 test images." in table
+    assert "few" not in text._classes([enough], {"scratch": "from scratch"})
