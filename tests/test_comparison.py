@@ -570,7 +570,7 @@ def test_look_alikes_of_base_count_after_they_are_gone(branch: Path) -> None:
 def test_classes_with_few_test_images_are_marked() -> None:
     few, enough = (verdicts.ClassChange("scratch", f"of {count}", count, 0.9, 0.1, 0.01) for count in (9, 10))
     table = text._classes([few, enough], {"scratch": "from scratch"})
-    assert "| of 9 | 9 (few) |" in table
-    assert "| of 10 | 10 |" in table
+    assert "| `of 9` | 9 (few) |" in table
+    assert "| `of 10` | 10 |" in table
     assert "few: fewer than 10 test images." in table
     assert "few" not in text._classes([enough], {"scratch": "from scratch"})
