@@ -61,8 +61,8 @@ def count_moved(images: list[Image], share: float, choices: split.Params, seed: 
     shuffled = random.Random(seed).sample(images, len(images))
     first = shuffled[: len(images) * 5 // 6]
     grown = shuffled[: round(len(first) * (1 + share))]
-    before = {image.path: side for image, side in zip(first, split.assign(first, choices), strict=True)}
-    after = {image.path: side for image, side in zip(grown, split.assign(grown, choices), strict=True)}
+    before = {image.path: side for image, side in zip(first, split.assign(first, choices)[0], strict=True)}
+    after = {image.path: side for image, side in zip(grown, split.assign(grown, choices)[0], strict=True)}
     tests = [path for path, side in before.items() if side == "test"]
     return sum(after[path] == "train" for path in tests), len(tests)
 

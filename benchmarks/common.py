@@ -21,7 +21,16 @@ ROOT = Path(__file__).resolve().parent.parent
 CONTENDERS = ROOT / "benchmarks/contenders"
 RESULTS = ROOT / "benchmarks/results"
 # All that a project needs beside its images.
-FILES = ("dvc.yaml", "params.yaml", "tune.yaml", "data/groups.csv", ".gitignore", ".dvc/.gitignore", ".dvc/config")
+FILES = (
+    "dvc.yaml",
+    "params.yaml",
+    "tune.yaml",
+    "data/groups.csv",
+    "data/sides.csv",
+    ".gitignore",
+    ".dvc/.gitignore",
+    ".dvc/config",
+)
 FOLDERS = ("src/darkroom", "requirements", "weights", ".dvc/plots")
 # Variables that change the speed of a training. Contenders do not inherit them from the shell.
 OPENMP = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")

@@ -50,6 +50,7 @@ TRAVELS = [
     "weights",
     "requirements",
     "data/groups.csv",
+    "data/sides.csv",
 ]
 
 PARAMS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("params.yaml").read_text())

@@ -13,7 +13,17 @@ import pytest
 from PIL import Image
 
 from conftest import build_once, clone_of, commit, copy_of, darkroom, read_csv, read_json, run, vouch
-from darkroom.comparison import compare, data_diff, gate, look_alikes, pull_request, revision, thumbnails, verdicts
+from darkroom.comparison import (
+    compare,
+    data_diff,
+    gate,
+    look_alikes,
+    pull_request,
+    revision,
+    text,
+    thumbnails,
+    verdicts,
+)
 from darkroom.data.manifest import NOT_SPLIT, Row
 from darkroom.evaluation import bootstrap
 from darkroom.system import dvc, lock, rebuilt
@@ -267,7 +277,7 @@ def last_of_each_model(text: str) -> str:
         ),
         (
             "plots/near_duplicates.csv",
-            lambda text: text + "mono-defective/a.png,mono-defective/nowhere.png,9\n",
+            lambda text: text + "train-test,mono-defective/a.png,mono-defective/nowhere.png,9\n",
             "near_duplicates.csv of the work tree is damaged, or is not of one run",
         ),
         ("plots/roc.csv", lambda text: text + "x", "are not those of its plots/roc.csv: run `dvc repro`"),
@@ -599,15 +609,18 @@ def test_a_verdict_that_rests_on_look_alikes_is_named() -> None:
 
 
 def test_look_alikes_of_base_count_after_they_are_gone(branch: Path) -> None:
-    """The second of two pairs goes, and both test images stay out of the accuracies."""
-    header, pairs = "train,test,distance\n", branch / "plots/near_duplicates.csv"
+    """The second of two pairs goes, and both test images stay out of the accuracies. Base is of Darkroom 0.1."""
+    pairs = branch / "plots/near_duplicates.csv"
     rows = read_csv(branch / "data/manifest.csv")
     train = next(row["path"] for row in rows if row["split"] == "train")
     first, second = [row["path"] for row in rows if row["split"] == "test"][:2]
-    pairs.write_text(f"{header}{train},{second},3\n{train},{first},7\n")
+    pairs.write_text(f"train,test,distance\n{train},{second},3\n{train},{first},7\n")
     vouch(branch)
     commit(branch, "Two pairs")
-    pairs.write_text(f"{header}{train},{first},7\n")
+    header = "sides,first,second,distance\n"
+    pairs.write_text(
+        f"{header}train-test,{train},{first},7\nval-test,a/val.png,{second},3\ntrain-val,{train},a/val.png,8\n"
+    )
     vouch(branch)
     found = json.loads(darkroom("compare", "HEAD", "--json", cwd=branch))["look_alikes"]
     assert found["images"] == {"base": 2, "head": 1, "shared": 2}
@@ -615,3 +628,13 @@ def test_look_alikes_of_base_count_after_they_are_gone(branch: Path) -> None:
     commit(branch, "One pair")
     found = json.loads(darkroom("compare", "HEAD", "HEAD~1", "--json", cwd=branch))["look_alikes"]
     assert found["new"] == [{"test": second, "train": train}]
+
+
+@pytest.mark.fast
+def test_classes_with_few_test_images_are_marked() -> None:
+    few, enough = (verdicts.ClassChange("scratch", f"of {count}", count, 0.9, 0.1, 0.01) for count in (9, 10))
+    table = text._classes([few, enough], {"scratch": "from scratch"})
+    assert "| `of 9` | 9 (few) |" in table
+    assert "| `of 10` | 10 |" in table
+    assert "few: fewer than 10 test images." in table
+    assert "few" not in text._classes([enough], {"scratch": "from scratch"})

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import struct
 import zlib
 from collections.abc import Callable
@@ -20,9 +21,10 @@ from conftest import set_params, stage, write_digits
 from darkroom.data import groups, images, leaks
 from darkroom.data import survey as survey_module
 from darkroom.data.images import list_images, load_folder
+from darkroom.data.layout import SIDES
 from darkroom.data.survey import perceptual_hash, survey
 from darkroom.stages import split
-from darkroom.system import files, params
+from darkroom.system import dvc, files, parallel, params
 from darkroom.system.errors import UserError
 
 pytestmark = pytest.mark.fast
@@ -62,6 +64,16 @@ def bomb(path: Path) -> None:
     )
 
 
+def postscript(path: Path) -> None:
+    """Pillow would start Ghostscript on it."""
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+
+
+def icon(path: Path) -> None:
+    """Pillow would decode it to learn its size."""
+    PICTURE.save(path, format="ICO", sizes=[(16, 16)])
+
+
 @pytest.mark.parametrize(
     ("name", "make", "reason"),
     [
@@ -70,6 +82,12 @@ def bomb(path: Path) -> None:
         ("zero.png", Path.touch, "is empty"),
         ("text.jpg", lambda path: path.write_text("not a picture"), "is not an image"),
         ("lies.jpg", saved(format="PNG"), ""),
+        ("phone.jpg", saved(format="MPO", save_all=True, append_images=[PICTURE]), ""),
+        ("script.png", postscript, "is not an image that can be read (BMP,"),
+        ("icon.png", icon, "is not an image that can be read (BMP,"),
+        ("icon.ico", icon, "is not named as an image"),
+        ("grey.pgm", saved(mode="L"), ""),
+        ("plain.ppm", saved(), ""),
         ("deep.png", lambda path: Image.fromarray(np.full((8, 8), 999, np.uint16)).save(path), ""),
         ("palette.png", saved(mode="P"), ""),
         ("alpha.png", saved(mode="RGBA"), ""),
@@ -103,7 +121,10 @@ def bomb(path: Path) -> None:
         ("folder", lambda path: path.symlink_to("/etc"), "is a link to a folder"),
     ],
 )
-def test_each_kind_of_file(tmp_path: Path, name: str, make: Callable[[Path], None], reason: str) -> None:
+def test_each_kind_of_file(
+    tmp_path: Path, name: str, make: Callable[[Path], None], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dvc, "cache", lambda _: tmp_path / "cache")  # DVC is not asked: the test starts no process
     path = tmp_path / "raw" / "class" / name
     path.parent.mkdir(parents=True)
     make(path)
@@ -116,6 +137,21 @@ def test_each_kind_of_file(tmp_path: Path, name: str, make: Callable[[Path], Non
     if not reason:
         assert images.open_rgb(path).mode == "RGB"
         assert one.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_no_other_decoder_sees_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even by its first bytes."""
+    Image.init()
+    others = [name for name in Image.ID if name not in images.FORMATS]
+    assert "EPS" in others
+    called = []
+    for name in others:
+        monkeypatch.setitem(Image.OPEN, name, (lambda *_, name=name: called.append(name), None))
+    for make in (postscript, icon, lambda path: path.write_text("not a picture")):
+        make(tmp_path / "a.png")
+        with pytest.raises(OSError, match="cannot identify"):
+            images.open_rgb(tmp_path / "a.png")
+    assert not called
 
 
 def test_pixels_of_odd_files(tmp_path: Path) -> None:
@@ -170,6 +206,40 @@ def test_a_decoders_message_cannot_end_a_script(folder: Path, monkeypatch: pytes
     )
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_an_image_that_kills_its_decoder_is_named_and_left_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, many: bool
+) -> None:
+    """As a bug in a decoder does. Those that share its process are used."""
+    raw = folder / "data/raw"
+    if many:
+        write_digits(raw, 120)
+    evil = {"digit-0/007.png", "digit-0/008.png", "digit-2/029.png"}
+
+    def open_or_die(path: Path) -> Image.Image:
+        if path.relative_to("data/raw").as_posix() in evil:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(path)
+
+    real = images.open_image
+    monkeypatch.setattr("darkroom.data.survey.open_image", open_or_die)
+    stage("split")
+    rows = files.read_csv("data/manifest.csv")
+    assert {row["path"]: row["reason"] for row in rows if row["reason"]} == dict.fromkeys(evil, "kills its decoder")
+    assert len(rows) == (360 if many else 90)
+    assert all(row["split"] in SIDES for row in rows if row["path"] not in evil)
+
+
+def test_an_item_that_kills_its_process_is_named() -> None:
+    with pytest.raises(UserError, match=r"^217 kills the process"):
+        list(parallel.on_every_core(die_at_217, range(300)))
+
+
+def die_at_217(number: int) -> None:
+    if number == 217:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_the_same_bytes_under_two_labels(folder: Path) -> None:
     twin = folder / "data/raw/digit-1/twin.png"
     twin.write_bytes((folder / "data/raw/digit-0/000.png").read_bytes())
@@ -178,6 +248,82 @@ def test_the_same_bytes_under_two_labels(folder: Path) -> None:
     set_params(folder, {"split": {"on_conflict": "fail"}})
     with pytest.raises(UserError, match=r"digit-0/000.png.*digit-1/twin.png.*different labels"):
         stage("split")
+
+
+def twice(folder: Path) -> None:
+    """Each image a second time, in the same class and in another group."""
+    for path in sorted((folder / "data/raw").rglob("*.png")):
+        shutil.copy(path, path.with_name(f"again-{path.name}"))
+
+
+def in_folders(folder: Path) -> None:
+    """A data set that is parted already, with each image of test in train and in val, and each of val in train."""
+    raw = folder / "data/raw"
+    raw.rename(folder / "flat")
+    for side, low in (("train", 0), ("val", 15), ("test", 25)):
+        for path in sorted((folder / "flat").rglob("*.png")):
+            if int(path.stem) >= low:
+                target = raw / side / path.parent.name / f"{path.stem}.png"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "choices"),
+    [
+        (twice, {"group": r"([^/]+)[.]png"}),
+        (twice, {"mode": "shuffle"}),
+        (in_folders, {"mode": "folders"}),
+    ],
+)
+def test_of_exact_copies_on_two_sides_the_less_protected_ones_are_left_out(
+    folder: Path, spoil: Callable[[Path], None], choices: dict[str, object]
+) -> None:
+    spoil(folder)
+    set_params(folder, {"split": choices})
+    stage("split")
+    rows = {row["path"]: row for row in files.read_csv("data/manifest.csv")}
+    sides_of: dict[str, set[str]] = {}
+    for row in rows.values():
+        sides_of.setdefault(row["sha256"], set()).add(row["split"])
+    out = [row for row in rows.values() if row["split"] == "left out"]
+    assert out
+    counts = files.read_json("metrics/split.json")
+    assert counts["copies"] == counts["left_out"] == len(out)
+    assert all(len(sides - {"left out"}) == 1 for sides in sides_of.values())
+    for row in out:
+        other = next(one for path, one in rows.items() if f"exact copy of {path!r}" in row["reason"])
+        assert (other["sha256"], other["split"]) == (row["sha256"], row["reason"].rpartition(" ")[2])
+    assert len(list(Path("data/split").rglob("*.png"))) == len(rows) - len(out)
+    if choices.get("mode") == "folders":
+        assert {row["path"].split("/")[0] for row in out} == {"train", "val"}
+        assert {row["split"] for row in rows.values() if row["path"].startswith("test/")} == {"test"}
+
+
+def test_the_most_protected_copy_stays() -> None:
+    digests, sides = ["a", "a", "b", "a", "b", "c", "a"], ["train", "test", "val", "val", "train", "train", "test"]
+    assert leaks.parted_copies(digests, sides) == {0: 1, 3: 1, 4: 2}
+
+
+def test_look_alikes_are_found_across_all_pairs_of_sides(folder: Path) -> None:
+    """An image of each side, saved again with one other pixel in the two other sides."""
+    in_folders(folder)
+    expected = set()
+    for index, (one, other) in enumerate((("train", "test"), ("val", "test"), ("train", "val"))):
+        pixels = np.random.default_rng(index).integers(0, 256, (32, 32), dtype=np.uint8)
+        for side in (one, other):
+            name = f"{side}/digit-0/picture-{index}.png"
+            pixels[0, 0] ^= 1
+            Image.fromarray(pixels).save(folder / "data/raw" / name)
+        expected.add((f"{one}-{other}", f"{one}/digit-0/picture-{index}.png", f"{other}/digit-0/picture-{index}.png"))
+    set_params(folder, {"split": {"mode": "folders"}})
+    stage("split")
+    rows = [tuple(row.values()) for row in files.read_csv("plots/near_duplicates.csv")]
+    assert expected <= {row[:3] for row in rows}
+    counted = files.read_json("metrics/split.json")["near_duplicates"]
+    assert counted == {sides: sum(row[0] == sides for row in rows) for sides, _, _ in expected}
+    distances = [int(row[3]) for row in rows]
+    assert distances == sorted(distances)
 
 
 def test_near_duplicates_are_all_pairs_within_the_distance() -> None:
@@ -296,9 +442,10 @@ def one_class(folder: Path) -> None:
         shutil.rmtree(folder / "data/raw" / other)
 
 
-def tiny_class(folder: Path) -> None:
-    for path in sorted((folder / "data/raw/digit-1").iterdir())[2:]:
-        path.unlink()
+def tiny_classes(folder: Path) -> None:
+    for label in ("digit-1", "digit-2"):
+        for path in sorted((folder / "data/raw" / label).iterdir())[2:]:
+            path.unlink()
 
 
 @pytest.mark.parametrize(
@@ -307,7 +454,7 @@ def tiny_class(folder: Path) -> None:
         (lambda folder: shutil.rmtree(folder / "data/raw"), r"data/raw does not exist: put "),
         (empty, r"data/raw holds no images that can be used"),
         (one_class, r"single class, 'digit-0'"),
-        (tiny_class, r"no image of class 'digit-1' \(2 in data/raw\) falls to .*split.ratio"),
+        (tiny_classes, r"val has images of 1 of the 3 classes"),
         (
             lambda folder: set_params(folder, {"split": {"group": "(unclosed"}}),
             r"split.group.*not a regular expression",

@@ -57,6 +57,23 @@ def test_weighted_statistics_are_scikit_learns(answers: tuple[np.ndarray, np.nda
         assert bootstrap.auroc(labels, own, weights)[row] == pytest.approx(np.mean(areas))
 
 
+def test_a_class_without_images_is_not_in_a_mean_over_classes(
+    answers: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    """In no place where it is computed; predictions of that class still count as wrong."""
+    labels, own, other = (part[answers[0] != 2] for part in answers)
+    assert (own.argmax(1) == 2).any()
+    f1 = np.mean([sk.f1_score(labels == k, own.argmax(1) == k) for k in (0, 1, 3)])
+    area = np.mean([sk.roc_auc_score(labels == k, own[:, k]) for k in (0, 1, 3)])
+    once, none = np.ones((1, len(labels))), np.zeros((1, len(labels)), bool)
+    assert metrics.macro_f1(labels, own) == pytest.approx(f1)
+    assert metrics.auroc(labels, own) == pytest.approx(area)
+    assert bootstrap.macro_f1(labels, own, once)[0] == pytest.approx(f1)
+    assert bootstrap.auroc(labels, own, once)[0] == pytest.approx(area)
+    assert paired.macro_f1(labels, own, other, none)[0] == pytest.approx(f1)
+    assert paired.auroc(labels, own, other, none)[0] == pytest.approx(area)
+
+
 def test_the_interval_is_scipys(answers: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     """SciPy's paired bootstrap of the same difference, by its own draws."""
     labels, base, head = answers

@@ -1,23 +1,16 @@
 """Other systems than the one that the promise of the same bytes is for, as far as Linux can stand in for them."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from conftest import STAGE, run, write_digits
+from conftest import run, stage, write_digits
 from darkroom.experiments import tune
 from darkroom.system import parallel
-
-# Runs when Python starts. It has a thread run beside the stage, and notes that a process was spawned.
-THREADED = """
-import os, sys, threading
-threading.Thread(target=threading.Event().wait, daemon=True).start()
-if "--multiprocessing-fork" in sys.orig_argv:
-    open(os.environ["SPAWNED"], "w").close()
-"""
 
 
 def test_line_ends_are_those_of_the_commit(measured: Path, tmp_path: Path) -> None:
@@ -28,23 +21,19 @@ def test_line_ends_are_those_of_the_commit(measured: Path, tmp_path: Path) -> No
         assert (project / name).read_bytes() == (measured / name).read_bytes(), name
 
 
-def test_a_stage_with_spawned_processes_gives_the_same_bytes(
-    folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_stage_with_spawned_processes_gives_the_same_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_digits(folder / "data/raw", parallel.FEW // 3 + 1)
-    run("python", STAGE, "split", cwd=folder)
+    stage("split")
     forked = (folder / "data/manifest.csv").read_bytes()
-    site = tmp_path_factory.mktemp("site")
-    (site / "sitecustomize.py").write_text(THREADED)
-    run("python", STAGE, "split", cwd=folder, PYTHONPATH=str(site), SPAWNED=str(site / "spawned"))
-    assert (site / "spawned").exists()
+    monkeypatch.setattr(parallel, "START", "spawn")
+    stage("split")
     assert (folder / "data/manifest.csv").read_bytes() == forked
 
 
 @pytest.mark.fast
 def test_macos_does_not_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert parallel.start_method() == "spawn"
+    assert runpy.run_path(str(parallel.__file__))["START"] == "spawn"
 
 
 def test_a_trial_ends_where_there_are_no_process_groups(monkeypatch: pytest.MonkeyPatch) -> None:

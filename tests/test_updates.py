@@ -50,6 +50,12 @@ def write_sibling(original: Path) -> Path:
     raise AssertionError("no sibling falls to train")
 
 
+def with_look_alike(project: Path) -> set[str]:
+    """The test images that have a look-alike in train."""
+    rows = read_csv(project / "plots/near_duplicates.csv")
+    return {row["second"] for row in rows if row["sides"] == "train-test"}
+
+
 def right_answers(project: Path) -> dict[str, bool]:
     """Path of each test image -> whether the model from scratch is right."""
     rows = read_csv(project / "plots/predictions.csv")
@@ -67,11 +73,11 @@ def check_look_alikes(
         had_one: The test images that had a look-alike before.
         answers: What `right_answers` returns before and after.
     """
-    has_one = {row["test"] for row in read_csv(project / "plots/near_duplicates.csv")}
+    has_one = with_look_alike(project)
     found = json.loads(darkroom("compare", "HEAD", "--json", cwd=project))["look_alikes"]
     assert siblings.items() <= {pair["test"]: pair["train"] for pair in found["new"]}.items()
     assert (found["images"]["base"], found["images"]["head"]) == (len(had_one), len(has_one))
-    assert found["pairs"]["head"] == read_json(project / "metrics/split.json")["near_duplicates"]
+    assert found["pairs"]["head"] == read_json(project / "metrics/split.json")["near_duplicates"]["train-test"]
     (line,) = [one for one in found["accuracies"] if (one["model"], one["metric"]) == ("scratch", "accuracy")]
     for side, right in zip(("base", "head"), answers, strict=True):
         shared = {path: right[path] for path in answers[0]}
@@ -108,7 +114,7 @@ def test_the_data_set_is_updated_at_the_last_moment(project: Path, tmp_path: Pat
     )
     (raw / relabelled).rename(raw / relabelled.replace("defective", "functional"))
 
-    had_one = {row["test"] for row in read_csv(project / "plots/near_duplicates.csv")}
+    had_one = with_look_alike(project)
     originals = [path for path, (side, _) in before.items() if side == "test" and path not in had_one][:7]
     siblings = {path: write_sibling(raw / path).relative_to(raw).as_posix() for path in originals}
 
@@ -160,3 +166,38 @@ def test_only_what_must_runs_again(project: Path) -> None:
 def test_data_diff_refuses_what_it_cannot_read(project: Path) -> None:
     assert "Git knows no revision 'nowhere'" in darkroom("data-diff", "nowhere", cwd=project, code=2)
     assert "from before the first" in darkroom("data-diff", "HEAD~1", cwd=project, code=2)
+
+
+def test_fillers_are_pinned(digits: Path) -> None:
+    """A class shrinks to three images. `darkroom pin` moves none of them, so that nothing after split runs again."""
+    for path in sorted((digits / "data/raw/digit-1").iterdir())[3:]:
+        path.unlink()
+    run("dvc", "add", "-q", "data/raw", cwd=digits)
+    assert "fill a side that would have none of their class" in run("dvc", "repro", "stats", cwd=digits)
+    before = manifest(digits)
+    assert {side for path, (side, _) in before.items() if path.startswith("digit-1")} == {"train", "val", "test"}
+    filling = read_json(digits / "metrics/split.json")["fillers_not_pinned"]
+    assert f"{filling} more in data/sides.csv" in darkroom("pin", cwd=digits)
+    assert "0 more in data/sides.csv" in darkroom("pin", cwd=digits)
+    printed = run("dvc", "repro", "stats", cwd=digits)
+    assert "Running stage 'split'" in printed
+    assert "Running stage 'stats'" not in printed
+    assert manifest(digits) == before
+    assert read_json(digits / "metrics/split.json")["fillers_not_pinned"] == 0
+
+
+def test_a_cache_outside_of_the_project_that_many_share(digits: Path, tmp_path: Path) -> None:
+    """DVC's set-up for large data: data/raw holds links to a folder elsewhere."""
+    before = (digits / "data/manifest.csv").read_bytes()
+    run("dvc", "cache", "dir", "--local", tmp_path / "shared", cwd=digits)
+    run("dvc", "config", "--local", "cache.type", "symlink", cwd=digits)
+    run("dvc", "commit", "-q", "-f", "data/raw.dvc", cwd=digits)
+    run("dvc", "checkout", "-q", "--relink", "data/raw.dvc", cwd=digits)
+    shutil.rmtree(digits / ".dvc/cache")
+    raw = digits / "data/raw/digit-0/000.png"
+    assert raw.readlink().is_relative_to(tmp_path / "shared")
+    assert "left out" not in run("dvc", "repro", "-f", "split", cwd=digits)
+    assert (digits / "data/manifest.csv").read_bytes() == before
+    assert raw.is_symlink()
+    (digits / "data/raw/digit-0/stray.png").symlink_to("/etc/hostname")
+    assert "digit-0/stray.png' is a link out of the data set" in run("darkroom", "split", cwd=digits)

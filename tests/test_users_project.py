@@ -66,6 +66,7 @@ def team(tmp_path: Path) -> Path:
     (project / ".dvc/config").write_text("[core]\n    remote = team\n['remote \"team\"']\n    url = /nowhere\n")
     write_digits(project / "data/raw", 20)
     (project / "data/groups.csv").write_text("path,group\ndigit-0/000.png,anna\n")
+    (project / "data/sides.csv").write_text("unit,side,path\nanna,val,digit-0/000.png\n")
     (project / "data/raw.dvc").write_text("outs:\n- md5: 0123456789abcdef0123456789abcdef.dir\n  path: raw\n")
     return project
 

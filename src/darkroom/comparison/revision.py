@@ -289,6 +289,8 @@ def _tested(images: Sequence[tuple[str, str]], manifest: list[Row], shown: str) 
 def _look_alikes(text: str, manifest: list[Row], shown: str) -> dict[str, list[str]]:
     """The look-alikes in train of each test image that has one, from the CSV text of plots/near_duplicates.csv.
 
+    Darkroom 0.1 listed no other pairs, in the columns `train` and `test`.
+
     Raises:
         UserError: The text is damaged, or is not about the test images in the manifest.
     """
@@ -296,7 +298,8 @@ def _look_alikes(text: str, manifest: list[Row], shown: str) -> dict[str, list[s
     found = defaultdict(list)
     try:
         for row in csv.DictReader(io.StringIO(text, newline="")):
-            found[tested[row["test"]]].append(row["train"])
+            if row.get("sides", "train-test") == "train-test":
+                found[tested[row.get("second") or row["test"]]].append(row.get("first") or row["train"])
     except KeyError:
         raise UserError(
             f"{LOOK_ALIKES} of {shown} is damaged, or is not of one run with data/manifest.csv: run `dvc repro` there and "

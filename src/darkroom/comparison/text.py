@@ -12,6 +12,7 @@ from darkroom.comparison.compare import Comparison
 from darkroom.comparison.over_seeds import DIFFERENT, GATE
 from darkroom.comparison.verdicts import GONE, NEW, ClassChange, Headline
 from darkroom.evaluation import seed_runs
+from darkroom.evaluation.titles import FEW as FEW_IMAGES
 from darkroom.evaluation.titles import METRICS
 from darkroom.system.markdown import cell, code
 
@@ -144,10 +145,16 @@ def _classes(classes: Sequence[ClassChange], titles: Mapping[str, str]) -> str:
         return "No class changed by more than chance."
     lines = ["| model | class | images | right in base | right in head | p (Holm) |", "|---|---|---:|---:|---:|---:|"]
     lines += [
-        f"| {titles[one.model]} | {cell(one.label)} | {one.images} | {one.base:.3f} | {one.head:.3f} | {one.p:.2g} |"
+        f"| {titles[one.model]} | {cell(one.label)} | {_marked(one.images)} | {one.base:.3f} | {one.head:.3f} | {one.p:.2g} |"
         for one in classes
     ]
+    if any(one.images < FEW_IMAGES for one in classes):
+        lines += ["", f"few: fewer than {FEW_IMAGES} test images."]
     return "\n".join(lines)
+
+
+def _marked(images: int) -> str:
+    return f"{images} (few)" if images < FEW_IMAGES else str(images)
 
 
 def _flips(comparison: Comparison) -> str:

@@ -77,7 +77,7 @@ def from_raw(listed: Sequence[Row], old: Sequence[Row]) -> list[Row]:
     known = {(row.path, row.sha256): row for row in listed}
     usable = {row.sha256 for row in (*listed, *old) if not row.reason}
     new = [path for path in readable if digests[path] not in usable and (path, digests[path]) not in known]
-    examined = on_every_core(partial(survey.examine, RAW, choices.max_megapixels), new)
+    examined = survey.examine_all(RAW, choices.max_megapixels, new)
     reasons |= {path: content.reason for path, content in zip(new, examined, strict=True)}
 
     def row(path: str) -> Row:

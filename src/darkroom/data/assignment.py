@@ -56,6 +56,11 @@ class Image:
         """The name of its class."""
         return self.path_in_side.split("/", 1)[0]
 
+    @property
+    def unit(self) -> str:
+        """What its hash is of: its group, or its content if it has no group."""
+        return self.group or self.sha256
+
 
 def by_hash(image: Image, ratio: Ratio, salt: str | int) -> str:
     """The side of an image, from the SHA-256 of the salt and its group, or its content if it has no group.
@@ -69,9 +74,19 @@ def by_hash(image: Image, ratio: Ratio, salt: str | int) -> str:
     return "val" if fraction < ratio.test + ratio.val else "train"
 
 
+def distances(image: Image, ratio: Ratio, salt: str | int) -> dict[str, float]:
+    """How far the hash of an image is from the range of each side."""
+    fraction, after_val = hash_fraction(image, salt), ratio.test + ratio.val
+    return {
+        "test": max(0.0, fraction - ratio.test),
+        "val": max(0.0, ratio.test - fraction, fraction - after_val),
+        "train": max(0.0, after_val - fraction),
+    }
+
+
 def hash_fraction(image: Image, salt: str | int) -> float:
     """A number in [0, 1) from the hash of an image's group or content."""
-    digest = files.sha256(f"{salt}\0{image.group or image.sha256}".encode("utf-8", "surrogateescape"))
+    digest = files.sha256(f"{salt}\0{image.unit}".encode("utf-8", "surrogateescape"))
     return int(digest[:13], 16) / 16**13  # 52 bits: exact in a float
 
 

@@ -17,6 +17,18 @@ from darkroom.system.parallel import in_threads
 SPILL = Path(".darkroom")  # in the project, since the system's folder for temporary files may be in memory
 BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
 
+# Pillow's name of each format that is read -> its suffixes: those that torchvision's ImageFolder takes, and GIF. Pillow's other
+# decoders stay closed: that of EPS starts another program, that of ICO decodes before the size is known.
+FORMATS = {
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "JPEG": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "PPM": (".pgm", ".ppm"),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+}
+
 Image.MAX_IMAGE_PIXELS = None  # split.max_megapixels is the limit
 
 
@@ -37,6 +49,15 @@ class Folder:
     classes: list[str]
 
 
+def open_image(path: str | Path | IO[bytes]) -> Image.Image:
+    """Open an image file of one of `FORMATS`, whatever its suffix. Nothing is decoded yet, but its size is known.
+
+    Raises:
+        OSError: It has another format.
+    """
+    return Image.open(path, formats=list(FORMATS))
+
+
 def open_rgb(path: str | Path | IO[bytes]) -> Image.Image:
     """Decode an image file (or the bytes of one) to 8-bit RGB, upright.
 
@@ -48,7 +69,7 @@ def open_rgb(path: str | Path | IO[bytes]) -> Image.Image:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about odd metadata; real failures raise
-        with Image.open(path) as file:
+        with open_image(path) as file:
             image: Image.Image = ImageOps.exif_transpose(file)
             if image.mode == "F":
                 raise ValueError("floating-point pixels have no stated range")
@@ -97,7 +118,7 @@ def load_folder(
         folder: One side of the split.
         resolution: The side of the squares, in pixels.
         memory: The MiB of pixels that may be held in memory; if there are more, they are kept in a file.
-        classes: The class names that the folder must have; None: any.
+        classes: The class names, sorted, among which are those of the folder; None: those of the folder.
         paths: The images to decode; None: all.
 
     Raises:
@@ -124,11 +145,12 @@ def load_folder(
         pass
     names = [path.split("/", 1)[0] for path in paths]
     found = sorted({path.split("/", 1)[0] for path in every})
-    if classes not in (None, found):
+    classes = found if classes is None else classes
+    if unknown := sorted(set(found) - set(classes)):
         raise UserError(
-            f"{folder} has the classes {found}, but {classes} are expected: run `dvc repro` to build all of it anew"
+            f"{folder} has the class {unknown[0]!r}, which is none of {classes}: run `dvc repro` to build all of it anew"
         )
-    return Folder(pixels, np.searchsorted(found, names).astype(np.int64), paths, found)
+    return Folder(pixels, np.searchsorted(classes, names).astype(np.int64), paths, classes)
 
 
 def _room_for(shape: tuple[int, ...], memory: int) -> np.ndarray:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from darkroom.data.layout import SIDES
+
 BANDS = 16  # of 16 bits each; two hashes that differ in fewer than 16 bits agree in at least one band
 
 
@@ -23,6 +25,17 @@ def conflicts(sha256: Sequence[str], labels: Sequence[str]) -> list[list[int]]:
     for index, digest in enumerate(sha256):
         twins[digest].append(index)
     return [copies for copies in twins.values() if len({labels[index] for index in copies}) > 1]
+
+
+def parted_copies(sha256: Sequence[str], sides: Sequence[str]) -> dict[int, int]:
+    """Each image that has an exact copy on a more protected side -> that copy, by index. Test is protected most, train least."""
+    most_protected: dict[str, int] = {}
+    for index, digest in enumerate(sha256):
+        other = most_protected.setdefault(digest, index)
+        if SIDES.index(sides[index]) > SIDES.index(sides[other]):
+            most_protected[digest] = index
+    copies = ((index, most_protected[digest]) for index, digest in enumerate(sha256))
+    return {index: other for index, other in copies if sides[index] != sides[other]}
 
 
 def near_duplicates(first: Sequence[bytes], second: Sequence[bytes], distance: int) -> list[Pair]:

@@ -14,7 +14,8 @@ NOT_SPLIT = "not split yet"  # the side of an image that data/raw has and the ma
 class Row(NamedTuple):
     """A file of data/raw. `reason` says why it cannot be used; it is "" for an image that was split.
 
-    The side `split` is `NOT_SPLIT` only in rows that were read from data/raw itself.
+    The side `split` is `NOT_SPLIT` only in rows that were read from data/raw itself. `filler` is "pinned" or "not pinned" for an
+    image that fills a side, and "" for one that is where its hash says.
     """
 
     path: str
@@ -23,6 +24,7 @@ class Row(NamedTuple):
     sha256: str
     reason: str
     group: str = ""
+    filler: str = ""
 
 
 def read(revision: str | None) -> list[Row]:
@@ -43,7 +45,10 @@ def read(revision: str | None) -> list[Row]:
         text = content.decode("utf-8", "surrogateescape")
     try:
         return [
-            Row(row["path"], row["label"], row["split"], row["sha256"], row.get("reason") or "", row.get("group") or "")
+            Row(
+                *(row[column] for column in ("path", "label", "split", "sha256")),
+                *(row.get(column) or "" for column in ("reason", "group", "filler")),
+            )
             for row in csv.DictReader(io.StringIO(text, newline=""))
         ]
     except KeyError as error:

@@ -1,27 +1,25 @@
 """The survey of data/raw: which files are images that can be used, and why the others cannot."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from darkroom.data.images import open_rgb
-from darkroom.system import files
+from darkroom.data.images import FORMATS, open_image, open_rgb
+from darkroom.system import dvc, files
 from darkroom.system.parallel import on_every_core
 
-# The suffixes that torchvision's ImageFolder takes, and GIF. A file's content need not be what its suffix says.
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"})
+# A file's content need not be what its suffix says, as long as it is one of these formats.
+SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})  # and all that begin with a dot
-CACHE = Path(".dvc/cache")  # the target of links if DVC is set to link instead of copy
 HASH_SIDE = 16  # a perceptual hash has HASH_SIDE x HASH_SIDE bits
-
-tqdm.monitor_interval = 0  # its thread would forbid a fork; see parallel.start_method
 
 
 class Found(NamedTuple):
@@ -56,7 +54,7 @@ def survey(raw: Path, max_megapixels: float, depth: int = 1) -> list[Found]:
     usable = [path for path in paths if not reasons[path]]
     hashes = dict(zip(usable, on_every_core(partial(sha256, raw), usable), strict=True))
     one_of_each = {digest: path for path, digest in reversed(hashes.items())}
-    examined = on_every_core(partial(examine, raw, max_megapixels), list(one_of_each.values()))
+    examined = examine_all(raw, max_megapixels, list(one_of_each.values()))
     bar = tqdm(examined, "looking at images", len(one_of_each), unit="image", leave=False, disable=None)
     contents = dict(zip(one_of_each, bar, strict=True))
 
@@ -98,7 +96,7 @@ def refused_by_name(raw: Path, path: str, depth: int) -> str:
         return "is a link to a folder"
     if path.count("/") < depth:
         return "lies in no class folder"
-    if not (target.is_relative_to(raw.resolve()) or target.is_relative_to(CACHE.resolve())):
+    if not (target.is_relative_to(raw.resolve()) or is_in_cache(target)):
         return "is a link out of the data set"
     if not target.is_file():
         return "is not a regular file"
@@ -112,6 +110,21 @@ def written(text: str) -> str:
     return text.replace("\r", "\\r").replace("<", "\\x3c")
 
 
+def is_in_cache(target: Path) -> bool:
+    """Whether a file lies in DVC's cache, to which links lead if DVC is set to link instead of copy."""
+    folder = _cache(Path.cwd())
+    return folder is not None and target.is_relative_to(folder)
+
+
+@cache
+def _cache(project: Path) -> Path | None:
+    """The folder of DVC's cache; None if `project` is in no DVC project. DVC takes half a second to say it."""
+    try:
+        return dvc.cache(project).resolve()
+    except CalledProcessError:
+        return None
+
+
 def _is_utf8(path: str) -> bool:
     """Whether a name is valid UTF-8. Python holds other bytes of a name as lone surrogates."""
     try:
@@ -121,19 +134,24 @@ def _is_utf8(path: str) -> bool:
     return True
 
 
+def examine_all(raw: Path, max_megapixels: float, names: Sequence[str]) -> Iterator[Content]:
+    """`examine` for each of the files `names` of `raw`, in order. One that kills its process is a file that cannot be used."""
+    return on_every_core(partial(examine, raw, max_megapixels), names, lambda _: Content(b"", "kills its decoder"))
+
+
 def examine(raw: Path, max_megapixels: float, name: str) -> Content:
     """Decode the whole file `name` of `raw` if it is not larger than allowed."""
     path = raw / name
     if path.stat().st_size == 0:
         return Content(b"", "is empty")
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             megapixels = image.width * image.height / 1e6
         if megapixels > max_megapixels:
             return Content(b"", f"has {megapixels:.0f} megapixels, more than split.max_megapixels allows")
         return Content(perceptual_hash(open_rgb(path)), "")
     except UnidentifiedImageError:
-        return Content(b"", "is not an image")
+        return Content(b"", f"is not an image that can be read ({', '.join(FORMATS)})")
     except Exception as error:  # on damaged bytes Pillow's decoders fail in many ways
         reason = " ".join(str(error).split()).replace(str(path), path.name)
         return Content(b"", written(f"cannot be decoded: {reason}"))

@@ -129,21 +129,21 @@ def accuracy(right: Right) -> Statistic:
 
 
 def macro_f1(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean over classes of the F1 score. A class with neither images nor predictions counts 0, as in `metrics.macro_f1`."""
-    classes = np.arange(probabilities.shape[1])
+    """`metrics.macro_f1` of weighted images. A class with neither weight nor predictions counts 0."""
+    classes = np.unique(labels)
     actual, predicted = labels[:, None] == classes, probabilities.argmax(1)[:, None] == classes
     hits, there, said = weights @ (actual & predicted), weights @ actual, weights @ predicted
     return np.divide(2 * hits, there + said, out=np.zeros(hits.shape), where=there + said > 0).mean(1)
 
 
 def auroc(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean over classes of the area under the ROC curve against the rest; NaN if a class, or its rest, has no images.
+    """`metrics.auroc` of weighted images; NaN if a class, or its rest, has no weight.
 
     The area is the probability that an image of the class scores higher than an image of the rest; ties count half (Mann
     and Whitney 1947).
     """
     areas = []
-    for label in range(probabilities.shape[1]):
+    for label in np.unique(labels):
         scores = probabilities[:, label]
         order = np.argsort(scores, kind="stable")
         levels = np.flatnonzero(np.diff(scores[order], prepend=-1.0))  # where the next score begins

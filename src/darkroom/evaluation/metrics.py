@@ -60,16 +60,15 @@ def effective_count(right: np.ndarray, units: np.ndarray) -> float:
 
 
 def macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean over classes of the F1 score. A class with neither images nor predictions counts 0."""
-    classes = range(probabilities.shape[1])
-    return float(f1_score(labels, probabilities.argmax(1), labels=classes, average="macro", zero_division=0))
+    """Mean of the F1 score over the classes that have images."""
+    return float(f1_score(labels, probabilities.argmax(1), labels=np.unique(labels), average="macro", zero_division=0))
 
 
 def auroc(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean over classes of the area under the ROC curve against the rest; NaN if a class has no images."""
+    """Mean of the area under the ROC curve against the rest, over the classes that have images; NaN if only one has."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)
-        return float(np.mean([roc_auc_score(labels == k, probabilities[:, k]) for k in range(probabilities.shape[1])]))
+        return float(np.mean([roc_auc_score(labels == k, probabilities[:, k]) for k in np.unique(labels)]))
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> list[Reliability]:

@@ -103,7 +103,7 @@ def _mid_p(values: np.ndarray, observed: float, probabilities: np.ndarray) -> PV
 
 def macro_f1(labels: np.ndarray, first: np.ndarray, second: np.ndarray, swapped: np.ndarray) -> np.ndarray:
     """`metrics.macro_f1` after exchanges."""
-    classes = np.arange(first.shape[1])
+    classes = np.unique(labels)
     actual = labels[:, None] == classes
     predicted = [probabilities.argmax(1)[:, None] == classes for probabilities in (first, second)]
     hits = _sums(predicted[0] & actual, predicted[1] & actual, swapped)
@@ -118,7 +118,7 @@ def auroc(labels: np.ndarray, first: np.ndarray, second: np.ndarray, swapped: np
     """
     chosen = np.hstack([~swapped, swapped])
     areas = []
-    for label in range(first.shape[1]):
+    for label in np.unique(labels):
         inside = labels == label
         count, rest = int(inside.sum()), int((~inside).sum())
         if not (count and rest):

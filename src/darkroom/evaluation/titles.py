@@ -1,4 +1,6 @@
-"""The metrics that tables show, in this order, and their titles."""
+"""The metrics that tables show, in this order, and their titles; which classes tables mark."""
+
+FEW = 10  # test images of a class; classes with fewer are marked
 
 METRICS = {
     "accuracy": "accuracy",

@@ -103,7 +103,7 @@ def _fill(folder: Path, commit: str) -> Path:
     root = folder / git.read("rev-parse", "--show-prefix")
     if LOCAL.exists():
         shutil.copy(LOCAL, root / LOCAL)
-    cache = Path(dvc.read("cache", "dir").strip()).absolute()
+    cache = dvc.cache()
     _store_data(root, cache)
     if dvc.call("config", "--quiet", "--local", "cache.dir", str(cache), cwd=root):
         raise UserError(f"DVC cannot be used in {root}: correct the cause that it prints")

@@ -81,7 +81,7 @@ def verify(changes: Sequence[str], report: Path | None = None) -> int:
         raise UserError("--report is about the committed results, and --set about other ones: leave one of the two out")
     head = dvc.commit("HEAD")
     changed = _changed(params.parse((git.show(head, str(params.PARAMS)) or b"{}").decode()), changes)
-    reference = None if changes else Build(Path(), _locked(head), _cache(Path()))
+    reference = None if changes else Build(Path(), _locked(head), dvc.cache())
     if git.read("status", "--porcelain"):
         print("There are uncommitted changes. They are left out: HEAD is verified.")
     folder = Path(tempfile.mkdtemp(prefix="darkroom verify é "))
@@ -258,7 +258,7 @@ def _get_images(root: Path, call: Callable[..., int]) -> None:
     Raises:
         UserError: The images are in none of them.
     """
-    call("remote", "add", "--local", "darkroom_verify", str(_cache(Path())))
+    call("remote", "add", "--local", "darkroom_verify", str(dvc.cache()))
     listed = git.read("ls-files", "*.dvc", cwd=root).splitlines()
     raw = root / RAW
     pulled = call("pull", "--remote", "darkroom_verify", *listed) == 0 or call("pull", *listed) == 0
@@ -289,8 +289,3 @@ def _changed(tree: Any, changes: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"--set {change!r}: say section.key=value, with a key that {params.PARAMS} has")
         parent[last] = value
     return dict(tree)
-
-
-def _cache(root: Path) -> Path:
-    """The folder of DVC's cache."""
-    return Path(dvc.read("cache", "dir", cwd=root).strip())

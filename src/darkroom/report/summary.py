@@ -3,7 +3,7 @@
 from itertools import combinations
 from typing import Any
 
-from darkroom.evaluation.titles import METRICS
+from darkroom.evaluation.titles import FEW, METRICS
 from darkroom.system import params
 from darkroom.system.errors import UserError
 from darkroom.system.files import read_json
@@ -28,7 +28,7 @@ def as_text(seconds: float | None = None) -> str:
     for metric, title in METRICS.items():
         if all(metric in scores[name] for name in names):
             lines.append(f"{title:26}" + "".join(f"{with_interval(scores[name][metric]):>24}" for name in names))
-    lines += ["", *verdicts(scores, titles)]
+    lines += ["", *verdicts(scores, titles), *small_classes(scores[names[0]]["per_class"])]
     lines.append("Charts: plots/*.png; all plots in one page: `dvc plots show`; metrics: `dvc metrics show`.")
     if seconds is not None:
         lines.append(f"It took {seconds // 60:.0f} min {seconds % 60:.0f} s.")
@@ -50,6 +50,12 @@ def verdicts(scores: dict[str, Any], titles: dict[str, str]) -> list[str]:
         verdict = f"{titles[pair['better']]} is better" if pair["better"] in titles else "no evidence"
         lines.append(f"  {titles[first]} against {titles[second]}: p = {pair['p']:.2g}, {verdict}")
     return lines
+
+
+def small_classes(per_class: dict[str, dict[str, float]]) -> list[str]:
+    """A line that names the classes with few test images, if there are any."""
+    few = [f"{label} ({of['support']:.0f})" for label, of in per_class.items() if of["support"] < FEW]
+    return [f"Fewer than {FEW} test images, too few to judge a class by: {', '.join(few)}."] if few else []
 
 
 def _what(scores: dict[str, Any]) -> str:

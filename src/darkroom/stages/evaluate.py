@@ -149,9 +149,9 @@ def write_predictions(test: Folder, titles: dict[str, str], probabilities: dict[
 
 
 def write_roc(test: Folder, titles: dict[str, str], probabilities: dict[str, np.ndarray]) -> None:
-    """Each model's ROC curve of each class against the rest, as CSV and as a chart."""
+    """Each model's ROC curve of each class that has test images against the rest, as CSV and as a chart."""
     curves = {
-        name: {label: roc_curve(test.labels == k, by_image[:, k])[:2] for k, label in enumerate(test.classes)}
+        name: {test.classes[k]: roc_curve(test.labels == k, by_image[:, k])[:2] for k in np.unique(test.labels)}
         for name, by_image in probabilities.items()
     }
     header = ("model", "class", "false_positive_rate", "true_positive_rate")

@@ -4,13 +4,14 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from darkroom.data import assignment, groups, leaks, missing
+from darkroom.data import fillers as fillers_of_sides
 from darkroom.data.assignment import Image, Ratio
 from darkroom.data.images import open_rgb
 from darkroom.data.layout import GROUPS, MANIFEST, RAW, SIDES, SPLIT
@@ -19,6 +20,7 @@ from darkroom.pictures import split as pictures
 from darkroom.system import files, params
 from darkroom.system.errors import UserError
 
+PAIRS = (("train", "test"), ("val", "test"), ("train", "val"))  # of sides
 SHOWN = 12  # pairs of look-alikes in the picture
 UNFIT = re.compile(r'[\x00-\x1f\x7f<>"|]')  # in a class name: DVC writes them as they are into its HTML and Markdown
 
@@ -53,19 +55,26 @@ def main() -> None:
     choices = params.load("split", Params)
     missing.refuse_in_stage()
     found = survey_raw(choices)
-    images = usable(found, choices)
-    sides = assign(images, choices)
+    every = usable(found, choices)
+    conflicts = report_conflicts(every, choices)
+    assigned, fillers = assign(every, choices)
+    copies = parted_copies(every, assigned)
+    reasons = {**copies, **without_train(every, assigned, copies, choices)}
+    images, sides = used(every, assigned, reasons)
     check_sides(images, sides)
-    conflicts = report_conflicts(images, choices)
     pairs = near_duplicates(images, sides, choices.near_duplicate)
 
     write_sides(images, sides)
-    write_manifest(found, images, sides)
-    write_near_duplicates(images, pairs)
+    said = {image.path: filler for image, filler in zip(every, fillers, strict=True)}
+    write_manifest(found, images, sides, said, reasons)
+    write_near_duplicates(images, sides, pairs)
+    found_twice = Counter((sides[pair.first], sides[pair.second]) for pair in pairs)
     reported = {
-        "left_out": sum(bool(file.reason) for file in found),
+        "left_out": len(found) - len(images),
+        "copies": len(copies),
         "conflicts": conflicts,
-        "near_duplicates": len(pairs),
+        "fillers_not_pinned": report_fillers(images, said),
+        "near_duplicates": {"-".join(pair): found_twice[pair] for pair in PAIRS},
     }
     files.write_json("metrics/split.json", {**count(images, sides), **reported})
 
@@ -140,32 +149,85 @@ def usable(found: Sequence[Found], choices: Params) -> list[Image]:
     return images
 
 
-def assign(images: Sequence[Image], choices: Params) -> list[str]:
-    """The side of each image."""
+def assign(images: Sequence[Image], choices: Params) -> tuple[list[str], list[str]]:
+    """The side of each image, and what is said about it as a filler: see `fillers.place`."""
     match choices.mode:
         case "hash":
-            return [assignment.by_hash(image, choices.ratio, choices.salt) for image in images]
+            return fillers_of_sides.place(images, choices.ratio, choices.salt, fillers_of_sides.read_pins())
         case "shuffle":
-            return assignment.by_shuffle(images, choices.ratio, choices.seed)
+            sides = assignment.by_shuffle(images, choices.ratio, choices.seed)
         case "folders":
-            return [assignment.by_folder(image, choices.ratio, choices.salt) for image in images]
+            sides = [assignment.by_folder(image, choices.ratio, choices.salt) for image in images]
+    return sides, [""] * len(images)
+
+
+def parted_copies(images: Sequence[Image], sides: Sequence[str]) -> dict[str, str]:
+    """Path -> reason, of the images that are left out because a more protected side has the same bytes. They are printed."""
+    parted = leaks.parted_copies([image.sha256 for image in images], sides)
+    reasons = {
+        images[index].path: f"is an exact copy of {images[other].path!r}, which is in {sides[other]}"
+        for index, other in parted.items()
+    }
+    for path, reason in reasons.items():
+        print(f"left out: {str(RAW / path)!r} {reason}")
+    return reasons
+
+
+def without_train(
+    images: Sequence[Image], sides: Sequence[str], copies: Mapping[str, str], choices: Params
+) -> dict[str, str]:
+    """Path -> reason, of the images whose class has none in train, since its images are pinned to other sides or are copies.
+
+    Raises:
+        UserError: There are some in another mode than hash. Then it is rather a mistake in the data set.
+    """
+    images, sides = used(images, sides, copies)
+    trained = {image.label for image, side in zip(images, sides, strict=True) if side == "train"}
+    lost = Counter(image.label for image in images if image.label not in trained)
+    for label, total in sorted(lost.items()):
+        if choices.mode != "hash":
+            raise UserError(
+                f"no image of class '{label}' ({total} in {RAW}) falls to train: add images of it, or move its folder out of "
+                f"{RAW}"
+            )
+        print(f"left out: class '{label}' ({total} images), because none of them is in train: add images of it")
+    return {image.path: "is of a class that has no image in train" for image in images if image.label in lost}
+
+
+def used(images: Sequence[Image], sides: Sequence[str], reasons: Mapping[str, str]) -> tuple[list[Image], list[str]]:
+    """The images that are not left out for one of the `reasons`, by path, and their sides."""
+    kept = [(image, side) for image, side in zip(images, sides, strict=True) if image.path not in reasons]
+    return [image for image, _ in kept], [side for _, side in kept]
 
 
 def check_sides(images: Sequence[Image], sides: Sequence[str]) -> None:
-    """Refuse a split that leaves a class without images on some side.
+    """Print the classes of which val or test has no image.
 
     Raises:
-        UserError: A class has no images on some side.
+        UserError: A side has images of fewer than two classes, so that nothing can be learned or measured.
     """
     found = Counter(zip((image.label for image in images), sides, strict=True))
-    for label in sorted({image.label for image in images}):
-        for side in SIDES:
-            if not found[label, side]:
-                total = sum(found[label, each] for each in SIDES)
-                raise UserError(
-                    f"no image of class '{label}' ({total} in {RAW}) falls to {side}: add images of it, "
-                    "or change split.ratio or split.salt in params.yaml"
-                )
+    labels = sorted({image.label for image in images})
+    for side in SIDES:
+        if (count := sum(bool(found[label, side]) for label in labels)) < 2:
+            raise UserError(
+                f"{side} has images of {count} of the {len(labels)} classes, but it needs two: add images; of three in a class "
+                "(or three groups), each side gets one"
+            )
+    for label in labels:
+        if missing := [side for side in SIDES if not found[label, side]]:
+            total = sum(found[label, side] for side in SIDES)
+            print(
+                f"class '{label}' ({total} images) has none in {' and '.join(missing)}: nothing is measured on it there"
+            )
+
+
+def report_fillers(images: Sequence[Image], said: Mapping[str, str]) -> int:
+    """Print and return how many images fill a side without being pinned to it."""
+    count = sum(said[image.path] == "not pinned" for image in images)
+    if count:
+        print(f"{count} images fill a side that would have none of their class: `darkroom pin` keeps them there")
+    return count
 
 
 def report_conflicts(images: Sequence[Image], choices: Params) -> int:
@@ -187,10 +249,16 @@ def report_conflicts(images: Sequence[Image], choices: Params) -> int:
 
 
 def near_duplicates(images: Sequence[Image], sides: Sequence[str], distance: int) -> list[leaks.Pair]:
-    """Pairs of a train and a test image, by their indices, whose perceptual hashes differ in at most `distance` bits."""
-    train, test = ([index for index, side in enumerate(sides) if side == wanted] for wanted in ("train", "test"))
-    pairs = leaks.near_duplicates([images[i].phash for i in train], [images[i].phash for i in test], distance)
-    return [leaks.Pair(train[pair.first], test[pair.second], pair.distance) for pair in pairs]
+    """Pairs of images on two sides, by their indices, whose perceptual hashes differ in at most `distance` bits, nearest first.
+
+    The first image of a pair is on the less protected side.
+    """
+    of_side = {wanted: [index for index, side in enumerate(sides) if side == wanted] for wanted in SIDES}
+    found = []
+    for first, second in ((of_side[one], of_side[other]) for one, other in PAIRS):
+        pairs = leaks.near_duplicates([images[i].phash for i in first], [images[i].phash for i in second], distance)
+        found += [leaks.Pair(first[pair.first], second[pair.second], pair.distance) for pair in pairs]
+    return sorted(found, key=lambda pair: pair.distance)
 
 
 def write_sides(images: Sequence[Image], sides: Sequence[str]) -> None:
@@ -203,30 +271,38 @@ def write_sides(images: Sequence[Image], sides: Sequence[str]) -> None:
             groups.write(folder, {image.path_in_side: image.group for image in members})
 
 
-def write_manifest(found: Sequence[Found], images: Sequence[Image], sides: Sequence[str]) -> None:
-    """A row per file: the side that it went to, or the reason why it was left out."""
+def write_manifest(
+    found: Sequence[Found],
+    images: Sequence[Image],
+    sides: Sequence[str],
+    fillers: Mapping[str, str],
+    reasons: Mapping[str, str],
+) -> None:
+    """A row per file: the side that it went to, or the reason why it was left out, which is in `reasons` for an image."""
     side_of = {image.path: (image, side) for image, side in zip(images, sides, strict=True)}
     rows = []
     for file in found:
         if file.path in side_of:
             image, side = side_of[file.path]
-            rows.append((file.path, image.label, side, image.group, file.sha256, ""))
+            rows.append((file.path, image.label, side, image.group, file.sha256, "", fillers[file.path]))
         else:
-            rows.append((written(file.path), "", "left out", "", file.sha256, file.reason))
-    files.write_csv(MANIFEST, ("path", "label", "split", "group", "sha256", "reason"), rows)
+            rows.append((written(file.path), "", "left out", "", file.sha256, reasons.get(file.path, file.reason), ""))
+    files.write_csv(MANIFEST, ("path", "label", "split", "group", "sha256", "reason", "filler"), rows)
 
 
-def write_near_duplicates(images: Sequence[Image], pairs: Sequence[leaks.Pair]) -> None:
+def write_near_duplicates(images: Sequence[Image], sides: Sequence[str], pairs: Sequence[leaks.Pair]) -> None:
     """All pairs as CSV, the nearest as a picture."""
-    rows = [(images[pair.first].path, images[pair.second].path, pair.distance) for pair in pairs]
-    files.write_csv("plots/near_duplicates.csv", ("train", "test", "distance"), rows)
+    rows = [
+        (f"{sides[first]}-{sides[second]}", images[first].path, images[second].path, distance)
+        for first, second, distance in pairs
+    ]
+    files.write_csv("plots/near_duplicates.csv", ("sides", "first", "second", "distance"), rows)
     shown = [
         (
-            open_rgb(RAW / images[pair.first].path),
-            open_rgb(RAW / images[pair.second].path),
-            f"{pair.distance} bits apart",
+            (open_rgb(RAW / images[first].path), f"{sides[first]}, {distance} bits apart"),
+            (open_rgb(RAW / images[second].path), sides[second]),
         )
-        for pair in pairs[:SHOWN]
+        for first, second, distance in pairs[:SHOWN]
     ]
     pictures.pairs(shown, "plots/near_duplicates.png")
 

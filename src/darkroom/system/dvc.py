@@ -52,6 +52,15 @@ def read(*arguments: str, cwd: Path | None = None) -> str:
     ).stdout
 
 
+def cache(cwd: Path | None = None) -> Path:
+    """The folder of DVC's cache, which may lie anywhere.
+
+    Raises:
+        subprocess.CalledProcessError: There is no DVC project.
+    """
+    return Path(read("cache", "dir", cwd=cwd).strip()).absolute()
+
+
 def start(*arguments: str, cwd: Path | None = None, extra: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     """Start `dvc ARGUMENTS` in a new process group. Both of its output streams can be read from its stdout.
 

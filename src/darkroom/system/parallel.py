@@ -2,15 +2,17 @@
 
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import get_context
 from typing import TypeVar
 
+from darkroom.system.errors import UserError
 from darkroom.system.process import end_with_parent
 
+START = "fork" if sys.platform == "linux" else "spawn"  # macOS's libraries do not survive a fork
 FEW = 256  # items; for fewer, processes are not worth their start
 CHUNK = 32  # items that a process takes at a time
 
@@ -36,20 +38,48 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterato
             waiting.extend(pool.submit(work, item) for item in islice(stream, 1))
 
 
-def on_every_core(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+def on_every_core(
+    work: Callable[[Item], Result], items: Sequence[Item], lost: Callable[[Item], Result] | None = None
+) -> Iterator[Result]:
     """`map(work, items)` in order: in processes if there are many items, in threads if there are few.
 
-    With small images most of the time is spent in Python code, which only one thread runs at a time. `work` must be
-    picklable: a function of a module, or a `partial` of one.
+    With small images most of the time is spent in Python code, which only one thread runs at a time.
+
+    Args:
+        work: Picklable: a function of a module, or a `partial` of one.
+        items: What it is called with.
+        lost: The result for an item that kills the process at work on it, as a damaged file can. If it is given, few items go to
+            processes, too.
+
+    Raises:
+        UserError: An item kills its process, and `lost` is None.
     """
-    if len(items) < FEW:
+    if len(items) < FEW and lost is None:
         yield from in_threads(work, items)
         return
-    context = get_context(start_method())
-    with ProcessPoolExecutor(cores(), context, initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
-        yield from pool.map(work, items, chunksize=CHUNK)
+    done, chunk = 0, min(CHUNK, len(items) // (4 * cores()) + 1)
+    while done < len(items):
+        try:
+            with _processes(cores()) as pool:
+                for result in pool.map(work, items[done:], chunksize=chunk):
+                    yield result
+                    done += 1
+        except BrokenProcessPool:  # which does not say by which item
+            for item in items[done : done + chunk]:
+                yield _alone(work, item, lost)
+                done += 1
 
 
-def start_method() -> str:
-    """How to start processes: "fork", or the slower "spawn" where a fork can hang: beside threads, and with macOS's libraries."""
-    return "fork" if sys.platform == "linux" and threading.active_count() == 1 else "spawn"
+def _processes(count: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(count, get_context(START), initializer=end_with_parent, initargs=(os.getpid(),))
+
+
+def _alone(work: Callable[[Item], Result], item: Item, lost: Callable[[Item], Result] | None) -> Result:
+    """`work(item)` in a process of its own. The arguments are those of `on_every_core`."""
+    try:
+        with _processes(1) as pool:
+            return pool.submit(work, item).result()
+    except BrokenProcessPool:
+        if lost is None:
+            raise UserError(f"{item} kills the process that works on it: mend or remove it, or free memory") from None
+        return lost(item)
