@@ -231,7 +231,7 @@ def test_a_damaged_table_of_pins(folder: Path, rows: str, message: str) -> None:
 
 def test_groups_move_whole(folder: Path) -> None:
     """The pins are of groups, too."""
-    set_params(folder, {"split": {"group": r"(\d)[.]png$", "salt": "3"}})
+    set_params(folder, {"split": {"group": r"(\d)[.]png$", "salt": "4"}})
     stage("split")
     rows = list(manifest().values())
     assert len({(row["group"], row["split"]) for row in rows}) == 10
