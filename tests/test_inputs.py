@@ -65,6 +65,41 @@ def test_an_edit_while_a_stage_runs_is_refused(
     assert all(path.read_bytes() == kept[path] for path in others)
 
 
+def run_between(
+    name: str, monkeypatch: pytest.MonkeyPatch, before: Callable[[], object], after: Callable[[], object]
+) -> int:
+    """The exit code of the stage `name` if `before` happens after its start, and `after` at its end."""
+    stage = __import__(f"darkroom.stages.{name}", fromlist=["main"])
+    real = stage.main
+    monkeypatch.setattr(runner, "prepare", lambda _: before())
+    monkeypatch.setattr(stage, "main", lambda: (real(), after()))
+    return runner.run_stage(name)
+
+
+def test_params_that_change_and_change_back_are_not_used(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by `git stash` and `git stash pop` in the seconds in which a stage imports torch."""
+    monkeypatch.chdir(copy)
+    kept, text = Path("data/manifest.csv").read_bytes(), Path("params.yaml").read_text()
+    code = run_between(
+        "split",
+        monkeypatch,
+        lambda: set_params(Path(), {"split": {"salt": "another"}}),
+        lambda: Path("params.yaml").write_text(text),
+    )
+    assert code == 0
+    assert Path("data/manifest.csv").read_bytes() == kept
+
+
+def test_a_file_that_changes_and_changes_back_is_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been read in between."""
+    monkeypatch.chdir(copy)
+    table = Path("data/groups.csv")
+    text = table.read_text()
+    code = run_between("split", monkeypatch, lambda: table.write_text("other"), lambda: table.write_text(text))
+    assert code == 2
+    assert not Path("data/manifest.csv").exists()
+
+
 def test_params_that_are_damaged_meanwhile(folder: Path) -> None:
     before = inputs.snapshot("split")
     inputs.refuse_changed("split", before)
@@ -118,7 +153,7 @@ def test_a_model_of_other_params_than_dvc_lock_names(copy: Path, monkeypatch: py
         checkpoint.check_provenance("scratch", run_params)
     checkpoint.check_provenance("finetune", run_params)
     printed = darkroom("compare", "HEAD", cwd=copy, code=2)
-    assert "names other params or files for train_scratch than its model was made from" in printed
+    assert "names other params or files for train_scratch than its results were made from" in printed
 
 
 def read_threads(project: Path) -> int:

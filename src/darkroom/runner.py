@@ -32,9 +32,10 @@ def run_stage(name: str) -> int:
     started = time.monotonic()
     try:
         with process.alone(name):
-            before = inputs.snapshot(name)
-            prepare(name)
-            importlib.import_module(f"darkroom.stages.{name}").main()
+            with params.held():
+                before = inputs.snapshot(name)
+                prepare(name)
+                importlib.import_module(f"darkroom.stages.{name}").main()
             inputs.refuse_changed(name, before)
         print(
             f"{name} took {time.monotonic() - started:.1f} s and at most {process.peak_memory():,.0f} MiB", flush=True

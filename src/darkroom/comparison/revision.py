@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from darkroom.system.trees import value_at
 
 PREDICTIONS = "plots/predictions.csv"
 METRICS = "metrics/evaluate.json"
+SPLIT_METRICS = "metrics/split.json"
 LOOK_ALIKES = "plots/near_duplicates.csv"
 PREFIX = "probability_"
 
@@ -109,9 +110,11 @@ def load(name: str | None) -> Revision:
     if stale := _stale_param(tree, stages) or _stale_file(stages, content):
         where = " there (for an experiment, after `dvc exp apply`), and commit what it changes" if commit else ""
         raise UserError(f"the results of {shown} are not those of its {stale}: run `dvc repro`{where}")
-    if stage := _model_of_other_inputs(predictions.probabilities, scores, stages):
+    made_from = {f"train_{model}": scores[model].get("made_from") for model in predictions.probabilities}
+    made_from["split"] = _made_from(content(SPLIT_METRICS))
+    if stage := _made_from_others(made_from, stages):
         raise UserError(
-            f"dvc.lock of {shown} names other params or files for {stage} than its model was made from: run "
+            f"dvc.lock of {shown} names other params or files for {stage} than its results were made from: run "
             f"`dvc repro --force --no-run-cache {stage}` and `dvc repro` there, and commit what they change"
         )
     titles = {model: str(scores[model]["title"]) for model in predictions.probabilities}
@@ -212,12 +215,20 @@ def _scores(text: str, predictions: Predictions, shown: str) -> dict[str, Any]:
     )
 
 
-def _model_of_other_inputs(models: Iterable[str], scores: dict[str, Any], stages: dict[str, Any]) -> str:
-    """The first stage that trained a model from other params or files than dvc.lock names, "" if there is none.
+def _made_from(text: bytes | None) -> str | None:
+    """The digest of what the split was made from, from the content of metrics/split.json. None if there is none, as in 0.1."""
+    try:
+        return str(json.loads(text or b"")["made_from"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
-    DVC records what it finds when a stage has ended. The model knows what it was made from.
+
+def _made_from_others(made_from: Mapping[str, str | None], stages: dict[str, Any]) -> str:
+    """The first stage whose results were made from other params or files than dvc.lock names, "" if there is none.
+
+    DVC records what it finds when a stage has ended. The results know what they were made from.
     """
-    for stage, recorded in ((f"train_{model}", scores[model].get("made_from")) for model in models):
+    for stage, recorded in made_from.items():
         locked = stages.get(stage)
         if locked and recorded and inputs.digest(lock.deps(locked), lock.params(locked)) != recorded:
             return stage

@@ -17,7 +17,7 @@ from darkroom.data.images import open_rgb
 from darkroom.data.layout import GROUPS, MANIFEST, RAW, SIDES, SPLIT
 from darkroom.data.survey import Found, survey, written
 from darkroom.pictures import split as pictures
-from darkroom.system import files, params
+from darkroom.system import files, inputs, params
 from darkroom.system.errors import UserError
 
 PAIRS = (("train", "test"), ("val", "test"), ("train", "val"))  # of sides
@@ -76,7 +76,8 @@ def main() -> None:
         "fillers_not_pinned": report_fillers(images, said),
         "near_duplicates": {"-".join(pair): found_twice[pair] for pair in PAIRS},
     }
-    files.write_json("metrics/split.json", {**count(images, sides), **reported})
+    made_from = inputs.digest_now("split")
+    files.write_json("metrics/split.json", {**count(images, sides), **reported, "made_from": made_from})
 
 
 def survey_raw(choices: Params) -> list[Found]:

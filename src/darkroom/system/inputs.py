@@ -18,8 +18,8 @@ CODE = "src/"
 def snapshot(stage: str) -> dict[str, object]:
     """All that dvc.yaml says about `stage`, as it is now: name -> a value that changes with it.
 
-    These are the stage's entry in dvc.yaml, each of its params, and each file that it depends on: the MD5 of a file, and size and
-    time of each file in a folder.
+    These are the stage's entry in dvc.yaml, each of its params, and each file that it depends on: its size and time, and, unless
+    it lies in a folder that is a dependency, its MD5. The time also tells of a file that changed and changed back.
 
     Raises:
         UserError: dvc.yaml or params.yaml is missing or damaged, or dvc.yaml has no such stage.
@@ -29,7 +29,7 @@ def snapshot(stage: str) -> dict[str, object]:
     used = {key: value_at(tree, key) for key in entry.get("params", [])}
     found |= {f"{key} in {params.PARAMS}": value for key, value in leaves(used)}
     for dep in map(Path, entry.get("deps", [])):
-        found |= _in_folder(dep) if dep.is_dir() else {str(dep): _md5(dep)}
+        found |= _in_folder(dep) if dep.is_dir() else {str(dep): (*_size_and_time(dep), _md5(dep))}
     return found
 
 
@@ -85,9 +85,18 @@ def _entry_of(stage: str) -> str:
 
 
 def _in_folder(folder: Path) -> dict[str, object]:
-    """Path -> size in bytes and time in nanoseconds, of each file in `folder`."""
+    """Path -> `_size_and_time`, of each file in `folder`."""
     paths = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
-    return {str(path): (status.st_size, status.st_mtime_ns) for path in paths for status in [path.lstat()]}
+    return {str(path): _size_and_time(path) for path in paths}
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of the last change in nanoseconds. Zeros if there is no such file."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def _md5(path: Path) -> str:

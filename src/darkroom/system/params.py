@@ -1,6 +1,8 @@
 """params.yaml: reading and checking it. A mistake is one sentence."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -15,6 +17,9 @@ RESERVED = ("comparison", "count", "machine")  # keys of metrics/evaluate.json b
 Positive = Annotated[float, Field(gt=0)]
 LearningRate = Annotated[float, Field(gt=0, le=1000)]
 Count = Annotated[int, Field(ge=1)]
+
+
+_held: dict[str, Any] | None = None
 
 
 class Section(BaseModel):
@@ -81,12 +86,29 @@ def models() -> list[str]:
     return names
 
 
-def tree_of_params() -> dict[str, Any]:
-    """params.yaml in the current folder, unchecked.
+@contextmanager
+def held() -> Iterator[None]:
+    """Hold params.yaml as it is now: within it, nothing sees an edit that comes later.
 
     Raises:
         UserError: The file is missing or is not YAML.
     """
+    global _held
+    _held = tree_of_params()
+    try:
+        yield
+    finally:
+        _held = None
+
+
+def tree_of_params() -> dict[str, Any]:
+    """params.yaml in the current folder, unchecked, or what is `held` of it.
+
+    Raises:
+        UserError: The file is missing or is not YAML.
+    """
+    if _held is not None:
+        return _held
     if not PARAMS.is_file():
         raise UserError(f"there is no {PARAMS} in {Path.cwd()}: run from the project's top folder")
     tree = read(PARAMS)
