@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,6 +16,8 @@ FAIL_ON = "Exit with 1 if there is evidence, at the 5 % level, that an accuracy,
 MAX_DROP = "Exit with 1 if METRIC falls by more than DROP, of any model or of MODEL. May be repeated."
 WAY_BACK = "These results are not committed: `git checkout -- . && dvc checkout` goes back to the last commit."
 DEFAULT_BASE = "Default: the commit at which this branch left main."
+
+Format = Literal["table", "csv", "json"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -228,6 +230,39 @@ def seeds(
     from darkroom.experiments import seeds
 
     markdown.show(seeds.run_seeds(count))
+
+
+@app.command()
+def predict(
+    paths: Annotated[list[str] | None, typer.Argument(help="Files, folders, or - for paths on standard input.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A name from the project's list, or a checkpoint. Default: the best one on val.")
+    ] = None,
+    rev: Annotated[str | None, typer.Option(help="The Git revision whose model answers, such as v1.2.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write to this file instead of standard output.")] = None,
+    form: Annotated[
+        Format | None, typer.Option("--format", help="Default: a table on a terminal, else CSV.", show_default=False)
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to name, the most probable ones.")] = 1,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Give the probability of each class.")] = False,
+    error_rate: Annotated[
+        float, typer.Option(min=0.0001, max=0.5, help="How often the set of classes may lack the right one.")
+    ] = 0.05,
+) -> None:
+    """Classify images.
+
+    Each file gets a class, its probability, and an answer: sure (one class), unsure (several or none at the error rate) or
+    unknown (unlike the training images). The exit code is 1 if a file cannot be read.
+    """
+    if not paths:
+        raise UserError("say what to classify: files, folders, or - for paths on standard input")
+    from darkroom.inference import settings
+    from darkroom.system import determinism
+
+    determinism.prepare(settings.RUN)  # before anything imports NumPy
+    from darkroom.inference import session
+
+    raise typer.Exit(session.run(paths, model, rev, session.Choices(output, form, top, probabilities, error_rate)))
 
 
 @app.command()

@@ -140,21 +140,32 @@ def examine_all(raw: Path, max_megapixels: float, names: Sequence[str]) -> Itera
 
 
 def examine(raw: Path, max_megapixels: float, name: str) -> Content:
-    """Decode the whole file `name` of `raw` if it is not larger than allowed."""
-    path = raw / name
+    """What the bytes of the file `name` of `raw` say, if it is not larger than allowed."""
+    image = decoded(raw / name, max_megapixels)
+    return Content(b"", image) if isinstance(image, str) else Content(perceptual_hash(image), "")
+
+
+def decoded(path: Path, max_megapixels: float) -> Image.Image | str:
+    """The whole image of a file, as `images.open_rgb` gives it, or why it cannot be used.
+
+    Raises:
+        OSError: There is no such file, or this user may not read it.
+    """
     if path.stat().st_size == 0:
-        return Content(b"", "is empty")
+        return "is empty"
     try:
         with open_image(path) as image:
             megapixels = image.width * image.height / 1e6
         if megapixels > max_megapixels:
-            return Content(b"", f"has {megapixels:.0f} megapixels, more than split.max_megapixels allows")
-        return Content(perceptual_hash(open_rgb(path)), "")
+            return f"has {megapixels:.0f} megapixels, more than the {max_megapixels:g} that are allowed"
+        return open_rgb(path)
     except UnidentifiedImageError:
-        return Content(b"", f"is not an image that can be read ({', '.join(FORMATS)})")
+        return f"is not an image that can be read ({', '.join(FORMATS)})"
+    except PermissionError:
+        raise
     except Exception as error:  # on damaged bytes Pillow's decoders fail in many ways
         reason = " ".join(str(error).split()).replace(str(path), path.name)
-        return Content(b"", written(f"cannot be decoded: {reason}"))
+        return written(f"cannot be decoded: {reason}")
 
 
 def perceptual_hash(image: Image.Image) -> bytes:

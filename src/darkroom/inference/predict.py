@@ -1,0 +1,111 @@
+"""What a model says about files, as a stream: memory does not grow with their number."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from darkroom.data import survey
+from darkroom.data.images import resized
+from darkroom.evaluation.conformal import Limits
+from darkroom.inference.model import Predictor
+from darkroom.system.errors import UserError
+from darkroom.system.parallel import in_threads
+
+BATCH = 16  # files that are decoded, and images that are computed, at a time
+MEGAPIXELS = 100.0  # larger images are not decoded: a file of kilobytes can decode to gigabytes
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about a file.
+
+    Attributes:
+        path: As it was given or found.
+        reason: Why the file cannot be read; "" if it can. All below is then empty.
+        probabilities: float64 (K,).
+        in_set: bool (K,), the classes that the image may have at the chosen error rate.
+        unknown: Whether it is unlike the training images.
+    """
+
+    path: str
+    reason: str
+    probabilities: np.ndarray
+    in_set: np.ndarray
+    unknown: bool
+
+    @property
+    def answer(self) -> str:
+        """ "unknown", "sure" (one class is in the set), "unsure" (several or none are), or "" if the file cannot be read."""
+        if self.reason:
+            return ""
+        return "unknown" if self.unknown else "sure" if self.in_set.sum() == 1 else "unsure"
+
+
+def files_of(paths: Sequence[str]) -> Iterator[str]:
+    """The files that are meant: those named, those in the folders named and in theirs, and "-" for the lines of standard input.
+
+    In folders, hidden files, system files and files whose suffix is not that of an image are passed over.
+
+    Raises:
+        UserError: A folder cannot be listed.
+    """
+    for path in paths:
+        if path == "-":
+            yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+        elif Path(path).is_dir():
+            yield from _in_folder(path)
+        else:
+            yield path
+
+
+def _in_folder(top: str) -> Iterator[str]:
+    """The image files in a folder and its folders: one folder is listed at a time."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename} cannot be listed ({error.strerror}): let this user read it")
+
+    for folder, folders, names in os.walk(top, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not survey.is_system_file(name))
+        for name in sorted(names):
+            if Path(name).suffix.lower() in survey.SUFFIXES and not survey.is_system_file(name):
+                yield str(Path(folder) / name)
+
+
+def predict(predictor: Predictor, paths: Iterable[str], limits: Limits) -> Iterator[Prediction]:
+    """The prediction for each of `paths`, in order. Files are decoded while the network computes."""
+    nothing = np.zeros(0)
+    stream = iter(paths)
+    chunks = iter(lambda: list(islice(stream, BATCH)), [])
+    for chunk in in_threads(partial(_decoded, predictor.resolution), chunks):
+        images = [content for _, content in chunk if isinstance(content, np.ndarray)]
+        rows: Iterator[tuple[np.ndarray, float]] = iter(())
+        if images:
+            probabilities, unlikeness = predictor.answer(np.stack(images))
+            rows = zip(probabilities, unlikeness, strict=True)
+        for path, content in chunk:
+            if isinstance(content, str):
+                yield Prediction(path, content, nothing, nothing, False)
+            else:
+                row, unlike = next(rows)
+                yield Prediction(path, "", row, limits.sets(row), bool(unlike > limits.unlikeness))
+
+
+def _decoded(resolution: int, paths: Sequence[str]) -> list[tuple[str, np.ndarray | str]]:
+    """Each path with the pixels of the network's input, or with the reason why it cannot be read."""
+    return [(path, _pixels(path, resolution)) for path in paths]
+
+
+def _pixels(path: str, resolution: int) -> np.ndarray | str:
+    if not Path(path).is_file():
+        return "is no file" if Path(path).exists() else "does not exist"
+    try:
+        image = survey.decoded(Path(path), MEGAPIXELS)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return image if isinstance(image, str) else resized(image, resolution)

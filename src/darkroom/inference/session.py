@@ -1,0 +1,91 @@
+"""One run of `darkroom predict`: from the command line to lines."""
+
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TextIO
+
+from tqdm import tqdm
+
+from darkroom.evaluation import conformal
+from darkroom.inference import model as models
+from darkroom.inference import output
+from darkroom.inference.predict import Prediction, files_of, predict
+from darkroom.system.errors import UserError
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How to answer: the options of `darkroom predict`."""
+
+    output: Path | None
+    format: Literal["table", "csv", "json"] | None
+    top: int
+    probabilities: bool
+    error_rate: float
+
+
+def run(paths: Sequence[str], model: str | None, revision: str | None, choices: Choices) -> int:
+    """Classify the files and write the lines. Returns the exit code: 1 if some file could not be read.
+
+    Raises:
+        UserError: There is no such model, no image, or the output cannot be written.
+    """
+    predictor = models.load(model, revision)
+    limits = conformal.limits_of(predictor.known, len(predictor.classes), choices.error_rate)
+    if not all(map(math.isfinite, limits.scores)):
+        print(
+            f"val has too few images to promise an error rate of {choices.error_rate:g}: every answer is unsure or unknown; "
+            "ask for a higher --error-rate",
+            file=sys.stderr,
+        )
+    tally = output.Tally()
+    with _target(choices.output) as stream:
+        # On a terminal the lines themselves show the progress.
+        bar = tqdm(
+            predict(predictor, files_of(paths), limits), unit="image", leave=False, disable=stream.isatty() or None
+        )
+        predictions = tally.watch(bar)
+        try:
+            for line in _lines(predictions, predictor.classes, choices, stream):
+                print(line, file=stream, flush=True)
+        except BrokenPipeError:  # such as `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except KeyboardInterrupt:
+            print("darkroom predict: interrupted; the lines above are whole", file=sys.stderr)
+            return 130
+    if not (tally.answers or tally.failed):
+        raise UserError(f"there is no image in {', '.join(paths)}: name files or folders of images")
+    print(tally.summary(predictor.classes, predictor.known[1]), file=sys.stderr)
+    return int(tally.failed > 0)
+
+
+@contextmanager
+def _target(path: Path | None) -> Iterator[TextIO]:
+    """Where the lines go."""
+    if path is None:
+        yield sys.stdout
+        return
+    try:
+        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as stream:
+            yield stream
+    except OSError as error:
+        raise UserError(f"--output {path}: cannot be written ({error.strerror}): name another file") from None
+
+
+def _lines(
+    predictions: Iterable[Prediction], classes: Sequence[str], choices: Choices, stream: TextIO
+) -> Iterator[str]:
+    """The lines in the format that is chosen."""
+    match choices.format or ("table" if stream.isatty() else "csv"):
+        case "csv":
+            return output.as_csv(predictions, classes, choices.top, choices.probabilities)
+        case "json":
+            return output.as_json(predictions, classes, choices.top, choices.probabilities)
+        case _:
+            return output.as_table(predictions, classes, len(classes) if choices.probabilities else choices.top)

@@ -1,0 +1,150 @@
+"""`darkroom predict`: the same probabilities as evaluate, from any folder, for any file."""
+
+import csv
+import io
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import read_csv, surroundings
+
+
+def predict(*words: str | Path, cwd: Path, code: int = 0) -> str:
+    """What `darkroom predict WORDS` prints to standard output, in a process of its own: torch is set up once in a process."""
+    done = predict_process(*words, cwd=cwd)
+    assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+def predict_process(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("darkroom")), "predict", *map(str, words)]
+    return subprocess.run(command, cwd=cwd, env=surroundings(), capture_output=True, text=True, check=False)
+
+
+def rows_of(text: str) -> dict[str, dict[str, str]]:
+    """The rows of a CSV text by path."""
+    return {row["path"]: row for row in csv.DictReader(io.StringIO(text))}
+
+
+def every(project: Path, *words: str | Path, model: str, code: int = 0) -> dict[str, dict[str, str]]:
+    """The rows with the probability of each class, by path."""
+    return rows_of(predict(*words, "--model", model, "--probabilities", cwd=project, code=code))
+
+
+@pytest.mark.parametrize("model", ["scratch", "finetune"])
+def test_the_probabilities_are_those_of_evaluate(copy: Path, model: str) -> None:
+    """In order, shuffled among broken files, and one by one."""
+    expected = {row["path"]: row for row in read_csv(copy / "plots/predictions.csv") if row["model"] == model}
+    (copy / "broken.png").write_bytes(b"no image")
+    mixed = [f"data/split/test/{path}" for path in expected] + ["broken.png", "nowhere.png"] * 5
+    random.Random(0).shuffle(mixed)
+    one = next(iter(expected))
+    found = {
+        "a folder": every(copy, "data/split/test", model=model),
+        "mixed": every(copy, *mixed, model=model, code=1),
+        "one": every(copy, f"data/split/test/{one}", model=model),
+    }
+    for name, rows in found.items():
+        known = {path: row for path, row in rows.items() if not row["reason"]}
+        assert len(known) == (1 if name == "one" else len(expected))
+        for path, row in known.items():
+            own = expected[path.removeprefix("data/split/test/")]
+            assert row["class"] == own["predicted"]
+            for column, value in own.items():
+                if column.startswith("probability_"):
+                    label = column.removeprefix("probability_")
+                    assert float(row[f"probability_of_{label}"]) == pytest.approx(float(value), abs=1.001e-6)
+    assert found["mixed"]["broken.png"]["reason"].startswith("is not an image that can be read")
+    assert found["mixed"]["nowhere.png"]["reason"] == "does not exist"
+
+
+def test_a_checkpoint_alone_and_a_revision(copy: Path, tmp_path: Path) -> None:
+    image = copy / "data/split/test" / read_csv(copy / "plots/predictions.csv")[0]["path"]
+    alone = tmp_path / "a folder"
+    alone.mkdir()
+    shutil.copy(copy / "models/scratch.pth", alone / "m.pth")
+    shutil.copy(image, alone / "x.png")
+    here = rows_of(predict(image, "--model", "scratch", cwd=copy))
+    there = rows_of(predict("x.png", cwd=alone))
+    (copy / "models/scratch.pth").unlink()
+    before = rows_of(predict(image, "--model", "scratch", "--rev", "HEAD", cwd=copy))
+    probabilities = [next(iter(rows.values()))["probability"] for rows in (here, there, before)]
+    assert len(set(probabilities)) == 1
+
+
+def test_val_chooses_the_model(copy: Path) -> None:
+    for name, accuracy in (("scratch", 0.9), ("finetune", 0.8)):
+        (copy / f"metrics/train_{name}.json").write_text(json.dumps({"val_accuracy": accuracy, "val_loss": 1.0}))
+    image = copy / "data/split/test" / read_csv(copy / "plots/predictions.csv")[0]["path"]
+    chosen, scratch = (rows_of(predict(image, *words, cwd=copy)) for words in ([], ["--model", "scratch"]))
+    assert chosen == scratch
+
+
+def test_formats(copy: Path) -> None:
+    images = [f"data/split/test/{row['path']}" for row in read_csv(copy / "plots/predictions.csv")[:3]]
+    lines = predict(*images, "missing.png", "--format", "json", "--top", "2", cwd=copy, code=1).splitlines()
+    rows = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [row["path"] for row in rows] == [*images, "missing.png"]
+    assert len(rows[0]["top"]) == 2
+    assert max(rows[0]["top"].values()) == rows[0]["probability"]
+    assert rows[0]["answer"] in {"sure", "unsure", "unknown"}
+    assert rows[-1] == {"path": "missing.png", "reason": "does not exist"}
+    table = predict(images[0], "--format", "table", cwd=copy)
+    assert images[0] in table
+
+
+def test_a_pipe_that_closes_and_paths_on_standard_input(copy: Path) -> None:
+    paths = "\n".join(f"data/split/test/{row['path']}" for row in read_csv(copy / "plots/predictions.csv"))
+    command = f"'{Path(sys.executable).with_name('darkroom')}' predict - | head -n 2"
+    done = subprocess.run(
+        command, shell=True, cwd=copy, env=surroundings(), input=paths, capture_output=True, text=True, check=True
+    )
+    assert len(done.stdout.splitlines()) == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_mistakes_are_one_sentence(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other.pth").write_bytes(b"x")
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "foreign.pth")
+    for words, message in {
+        ("data/split/test", "--model", "nothing"): "models/nothing.pth does not exist",
+        ("data/split/test", "--model", str(tmp_path / "other.pth")): "other.pth is damaged",
+        ("data/split/test", "--model", str(tmp_path / "foreign.pth")): "is not a checkpoint of darkroom's",
+        (str(tmp_path / "empty"),): "there is no image in",
+        (): "say what to classify",
+        ("data/split/test", "--rev", "nowhere"): "Git knows no revision 'nowhere'",
+        ("data/split/test", "--output", str(tmp_path / "no/folder.csv")): "cannot be written",
+    }.items():
+        done = predict_process(*words, cwd=copy)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_what_is_unlike_the_training_images_is_unknown(copy: Path) -> None:
+    """Noise in all colours among digits in grey."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(copy / "noise.png")
+    rows = every(copy, "noise.png", "data/split/test", model="finetune")
+    assert rows.pop("noise.png")["answer"] == "unknown"
+    assert sum(row["answer"] == "unknown" for row in rows.values()) < 0.2 * len(rows)
+
+
+def test_a_model_of_an_earlier_revision(copy: Path) -> None:
+    """The model of the last commit answers although another one lies here."""
+    image = copy / "data/split/test" / read_csv(copy / "plots/predictions.csv")[0]["path"]
+    before = predict(image, "--model", "finetune", cwd=copy)
+    shutil.copy(copy / "models/scratch.pth", copy / "other.pth")
+    (copy / "models/finetune.pth").unlink()
+    shutil.move(copy / "other.pth", copy / "models/finetune.pth")
+    assert predict(image, "--model", "finetune", cwd=copy) != before
+    assert predict(image, "--model", "finetune", "--rev", "HEAD", cwd=copy) == before
