@@ -32,6 +32,7 @@ from darkroom.data.layout import SPLIT
 from darkroom.evaluation import metrics
 from darkroom.experiments import search_space, tune
 from darkroom.networks import checkpoint, forward, registry
+from darkroom.networks.calibration import calibrated
 from darkroom.system import files, params
 
 STAGE, MODEL = "train_scratch", "scratch"
@@ -131,10 +132,11 @@ def score(changes: Mapping[str, Any], seed: int) -> dict[str, float]:
         (project / "data").symlink_to(data)
         (project / params.PARAMS).write_text(yaml.safe_dump(tree), encoding="utf-8")
         common.run_stage(STAGE, project)
-        model, about = registry.load(project / checkpoint.path(MODEL))
+        model = registry.load(project / checkpoint.path(MODEL))
         val_loss = files.read_json(project / f"metrics/{STAGE}.json")["val_loss"]
-    test = load_folder(SPLIT / "test", about.resolution, 1000, about.classes)
-    probabilities = forward.probabilities(model, test.pixels, about, params.load("run", params.Run), mirror=True)
+    test = load_folder(SPLIT / "test", model.about.resolution, 1000, model.about.classes)
+    logits, _ = forward.look(model.network, test.pixels, model.about, params.load("run", params.Run))
+    probabilities = calibrated(logits, model.calibration.temperature).numpy()
     return {
         "val loss": val_loss,
         "test loss": float(log_loss(test.labels, probabilities / probabilities.sum(1, keepdims=True))),

@@ -20,6 +20,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from conftest import set_params, stage
 from darkroom.networks import backbones, checkpoint, registry, small_cnn, weights
+from darkroom.networks.calibration import Calibration, Space
 from darkroom.networks.classifier import Classifier
 from darkroom.system.errors import UserError
 
@@ -223,13 +224,19 @@ def small_model() -> tuple[Classifier, checkpoint.About]:
     return registry.build(about.architecture, about.options, 2), about
 
 
+def calibration() -> Calibration:
+    """Of three val images, with features of 4 numbers."""
+    space = Space(torch.zeros(4), torch.eye(4)[:2], torch.ones(2, 2))
+    known = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
+    return Calibration(1.5, known, torch.tensor([0, 1, 1]), known, space)
+
+
 def test_checkpoints_of_equal_weights_are_equal_bytes(tmp_path: Path) -> None:
     about = small_model()[1]
     for name in ("one.pth", "another name.pth"):
         torch.manual_seed(0)
-        checkpoint.save(
-            tmp_path / name, registry.build(about.architecture, about.options, 2), about, {"made_from": "0123"}
-        )
+        model = registry.build(about.architecture, about.options, 2)
+        checkpoint.save(tmp_path / name, model, about, calibration(), {"made_from": "0123"})
     assert (tmp_path / "one.pth").read_bytes() == (tmp_path / "another name.pth").read_bytes()
 
 
@@ -258,12 +265,18 @@ def without_about(path: Path, *keys: str) -> None:
             lambda path: without_about(path, "title", "curves"),
             r"by an earlier version of Darkroom \(it lacks curves, title\)",
         ),
+        (
+            lambda path: torch.save(
+                {key: value for key, value in torch.load(path).items() if key != "calibration"}, path
+            ),
+            r"by an earlier version of Darkroom \(it lacks calibration\)",
+        ),
     ],
 )
 def test_checkpoints_are_refused(tmp_path: Path, spoil: Callable[[Path], None], message: str) -> None:
     path = tmp_path / "model.pth"
-    checkpoint.save(path, *small_model(), {})
-    assert registry.load(path)[1].classes == ["a", "b"]
+    checkpoint.save(path, *small_model(), calibration(), {})
+    assert registry.load(path).about.classes == ["a", "b"]
     spoil(path)
     with pytest.raises(UserError, match=message):
         registry.load(path)

@@ -122,7 +122,8 @@ def test_predictions_are_those_of_the_checkpoint_in_plain_torch(rebuilt: Path) -
                 images, *(state[f"{key}.1.{what}"] for what in ("running_mean", "running_var", "weight", "bias"))
             )
             images = torch.nn.functional.max_pool2d(images.relu(), 2)
-        probabilities.append((images.mean((2, 3)) @ state["head.weight"].T + state["head.bias"]).softmax(1))
+        logits = images.mean((2, 3)) @ state["head.weight"].T + state["head.bias"]
+        probabilities.append((logits / content["calibration"]["temperature"]).softmax(1))
     rows = predictions(rebuilt, "scratch")
     ours = [[float(row[f"probability_{label}"]) for label in about["classes"]] for row in rows]
     np.testing.assert_allclose(ours, torch.stack(probabilities).mean(0).numpy(), atol=2e-5)

@@ -44,7 +44,7 @@ CHANGES: dict[str, Any] = {
     },
     "train_scratch": {"epochs": 500, "optimizer": "adamw", "lr": 0.001, "width": 64, "patience": 1, "augment": STILL},
     "train_finetune": {"backbone": "resnet18", "pooling": "average", "epochs": 500, "dropout": 0.9, "augment": STILL},
-    "evaluate": {"bins": 3, "resamples": 200, "mirror": False, "merge": None},
+    "evaluate": {"bins": 3, "resamples": 200, "merge": None},
     "tsne": {"perplexity": 10, "max_images": 20},
 }
 

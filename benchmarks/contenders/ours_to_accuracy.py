@@ -12,6 +12,7 @@ STARTED = time.time()
 
 import json  # noqa: E402
 from functools import cache  # noqa: E402
+from typing import cast  # noqa: E402
 
 from darkroom.system import determinism, params  # noqa: E402
 
@@ -22,6 +23,8 @@ from conditions import merged_accuracy  # noqa: E402
 from darkroom.data.images import Folder, load_folder  # noqa: E402
 from darkroom.data.layout import SPLIT  # noqa: E402
 from darkroom.networks import forward  # noqa: E402
+from darkroom.networks.calibration import calibrated  # noqa: E402
+from darkroom.networks.classifier import Classifier  # noqa: E402
 from darkroom.stages import train_finetune  # noqa: E402
 from darkroom.training import loop, resume  # noqa: E402
 from darkroom.training.history import Epoch  # noqa: E402
@@ -42,7 +45,8 @@ def run_epoch_and_look(learner: loop.Learner, task: loop.Task, number: int) -> E
     epoch = run_epoch(learner, task, number)
     began = time.time()
     test = test_images(task.about.resolution)
-    probabilities = forward.probabilities(learner.scored, test.pixels, task.about, task.run, mirror=True)
+    logits, _ = forward.look(cast(Classifier, learner.scored), test.pixels, task.about, task.run)
+    probabilities = calibrated(logits, 1.0).numpy()
     row = {
         "seconds": began - STARTED - looking,
         "accuracy": merged_accuracy(probabilities, test.labels, test.classes),

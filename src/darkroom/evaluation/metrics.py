@@ -12,6 +12,7 @@ from sklearn.metrics import f1_score, precision_recall_fscore_support, roc_auc_s
 
 CONFIDENCE = 0.95  # of every interval
 LEVEL = 0.05  # of every test
+POINTS = 200  # of a risk-coverage curve
 
 
 class Reliability(NamedTuple):
@@ -23,17 +24,21 @@ class Reliability(NamedTuple):
 
 
 def accuracy(labels: np.ndarray, predicted: np.ndarray, units: np.ndarray) -> dict[str, float]:
-    """Share of right answers, with Wilson's score interval (1927) for the effective number of images.
+    """The `share` of right answers. `labels`, `predicted`: (N,), the classes."""
+    return share(labels == predicted, units)
+
+
+def share(true: np.ndarray, units: np.ndarray) -> dict[str, float]:
+    """A share of images, with Wilson's score interval (1927) for the effective number of images.
 
     Args:
-        labels, predicted: (N,), the classes.
+        true: bool (N,).
         units: int64 (N,), the unit of each image, from 0: its group, or the image itself.
     """
-    right = labels == predicted
-    share, count, z = float(right.mean()), effective_count(right, units), stats.norm.ppf((1 + CONFIDENCE) / 2)
-    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return {"value": share, "low": max(0.0, centre - half), "high": min(1.0, centre + half)}
+    value, count, z = float(true.mean()), effective_count(true, units), stats.norm.ppf((1 + CONFIDENCE) / 2)
+    centre = (value + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(value * (1 - value) / count + z**2 / (4 * count**2))
+    return {"value": value, "low": max(0.0, centre - half), "high": min(1.0, centre + half)}
 
 
 def effective_count(right: np.ndarray, units: np.ndarray) -> float:
@@ -124,3 +129,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
         worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = worst
     return adjusted
+
+
+def risk_coverage(right: np.ndarray, confidence: np.ndarray) -> list[tuple[float, float]]:
+    """The share of wrong answers among the surest images, for at most `POINTS` shares of images (El-Yaniv and Wiener 2010).
+
+    Args:
+        right: bool (N,).
+        confidence: float (N,).
+
+    Returns:
+        (share that is answered, share of these that is wrong), from few to all images.
+    """
+    wrong = np.cumsum(~right[np.argsort(-confidence, kind="stable")])
+    counts = np.unique(np.linspace(1, len(right), min(POINTS, len(right))).round().astype(np.int64))
+    return [(count / len(right), float(wrong[count - 1] / count)) for count in counts.tolist()]

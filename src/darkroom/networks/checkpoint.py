@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from darkroom.networks.calibration import Calibration
 from darkroom.networks.classifier import Classifier
 from darkroom.system import device, inputs, lock
 from darkroom.system.errors import UserError
@@ -29,8 +30,8 @@ class About:
         options: The further arguments of the function that builds it.
         classes: The class names, in the order of the logits.
         resolution: The side in pixels of the square input.
-        flips: The flips that do not change the class of an image: "horizontal", "vertical", both or none. `evaluate`
-            averages over them.
+        flips: The flips that do not change the class of an image: "horizontal", "vertical", both or none. Probabilities are
+            averaged over them.
         mean, std: Three each, of RGB scaled to 0 to 1; the input is (pixels / 255 - mean) / std.
         curves: Whether the model was trained epoch by epoch, so that plots/train_NAME.csv exists.
     """
@@ -70,13 +71,19 @@ def provenance(name: str, run: Run) -> dict[str, Any]:
     return {"made_by": device.made_by(run), "made_from": inputs.digest_now(stage(name))}
 
 
-def save(target: Path, model: Classifier, about: About, made: Mapping[str, Any]) -> None:
-    """Write the weights of `model`, `about` and `made`, its `provenance`, to `target`.
+def save(target: Path, model: Classifier, about: About, calibration: Calibration, made: Mapping[str, Any]) -> None:
+    """Write the weights of `model`, what is known about it, and `made`, its `provenance`, to `target`.
 
     No time, no path and no optimizer state is in it.
     """
+    content = {
+        "about": asdict(about),
+        "calibration": asdict(calibration),
+        **made,
+        "state_dict": plain(model.state_dict()),
+    }
     buffer = io.BytesIO()  # torch.save would name the archive after a temporary file
-    torch.save({"about": asdict(about), **made, "state_dict": plain(model.state_dict())}, buffer)
+    torch.save(content, buffer)
     write_bytes(target, buffer.getvalue())
 
 

@@ -1,5 +1,6 @@
-"""The forward pass that evaluate, tsne and the trainings share: from pixels to logits, features and probabilities."""
+"""The forward pass that evaluate, tsne and the trainings share: from pixels to logits and features."""
 
+from collections.abc import Iterator
 from itertools import combinations
 
 import numpy as np
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from darkroom.networks.checkpoint import About
+from darkroom.networks.classifier import Classifier
 from darkroom.system import device
 from darkroom.system.params import Run
 
@@ -32,32 +34,36 @@ def views(about: About) -> list[tuple[int, ...]]:
     return [chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count)]
 
 
-def predict(
-    model: torch.nn.Module, pixels: np.ndarray, about: About, run: Run, flip: tuple[int, ...] = ()
-) -> np.ndarray:
+def predict(model: torch.nn.Module, pixels: np.ndarray, about: About, run: Run) -> np.ndarray:
     """The output of `model` for each image, in evaluation mode: float32 (N, outputs).
 
-    A Classifier gives logits, its backbone gives features. `flip` is one of `views`.
+    A Classifier gives logits, its backbone gives features.
     """
-    where = device.choose(run)
-    model.to(where).eval()
-    outputs = []
+    model.to(device.choose(run)).eval()
     with torch.inference_mode(), device.precision(run):
-        for at in range(0, len(pixels), BATCH):
-            images = as_tensor(pixels[at : at + BATCH], where)
-            outputs.append(model(normalised(images.flip(flip) if flip else images, about)).float().cpu())
+        outputs = [model(images).float().cpu() for images in batches(pixels, about, run)]
     return torch.cat(outputs).numpy()
 
 
-def probabilities(model: torch.nn.Module, pixels: np.ndarray, about: About, run: Run, mirror: bool) -> np.ndarray:
-    """Softmax of the logits, float64 (N, classes), rounded to the 6 digits of plots/predictions.csv.
+def look(model: Classifier, pixels: np.ndarray, about: About, run: Run) -> tuple[Tensor, Tensor]:
+    """All that a model says about images: the logits of each of their `views`, float32 (views, N, K), and the features (N, D)."""
+    model.to(device.choose(run)).eval()
+    logits = []
+    with torch.inference_mode(), device.precision(run):
+        for flip in views(about):
+            of_view = [model.backbone(images) for images in batches(pixels, about, run, flip)]
+            logits.append(torch.cat([model.head(some).float().cpu() for some in of_view]))
+            if not flip:
+                features = torch.cat([some.float().cpu() for some in of_view])
+    return torch.stack(logits), features
 
-    With `mirror` it is the mean over the image and the mirror images that the model was trained with (`views`).
-    """
-    chosen = views(about) if mirror else [()]
-    logits = [torch.from_numpy(predict(model, pixels, about, run, flip)).double() for flip in chosen]
-    mean: np.ndarray = torch.stack(logits).softmax(2).mean(0).numpy().round(6)
-    return mean
+
+def batches(pixels: np.ndarray, about: About, run: Run, flip: tuple[int, ...] = ()) -> Iterator[Tensor]:
+    """The input of the network, `BATCH` images at a time. `flip` is one of `views`."""
+    where = device.choose(run)
+    for at in range(0, len(pixels), BATCH):
+        images = as_tensor(pixels[at : at + BATCH], where)
+        yield normalised(images.flip(flip) if flip else images, about)
 
 
 def score(

@@ -1,12 +1,13 @@
 """From an architecture's name, or from a checkpoint, to a network."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from darkroom.networks import small_cnn
 from darkroom.networks.backbones import imagenet_classifier
+from darkroom.networks.calibration import Calibration, from_tree
 from darkroom.networks.checkpoint import About, read_torch_file
 from darkroom.networks.classifier import Classifier
 from darkroom.system.errors import UserError
@@ -29,8 +30,17 @@ def build(architecture: str, options: Mapping[str, Any], classes: int) -> Classi
     return imagenet_classifier(architecture, classes=classes, **options)
 
 
-def load(path: str | Path) -> tuple[Classifier, About]:
-    """The model that `save` wrote, in evaluation mode. No code in the file is run (`weights_only`).
+@dataclass(frozen=True)
+class Model:
+    """All that a checkpoint holds to use it: the network, in evaluation mode, and what is known about it."""
+
+    network: Classifier
+    about: About
+    calibration: Calibration
+
+
+def load(path: str | Path) -> Model:
+    """The model that `checkpoint.save` wrote. No code in the file is run (`weights_only`).
 
     Raises:
         UserError: The file is missing, is no Darkroom checkpoint, is from an earlier version, or has weights of another
@@ -39,8 +49,8 @@ def load(path: str | Path) -> tuple[Classifier, About]:
     content = read_torch_file(path)
     try:
         described, weights = content["about"], content["state_dict"]
-        missing = sorted({field.name for field in fields(About)} - described.keys())
-        if missing:
+        known = {*described, *(content.keys() & {"calibration"})}
+        if missing := sorted({*(field.name for field in fields(About)), "calibration"} - known):
             raise UserError(
                 f"{path} was made by an earlier version of Darkroom (it lacks {', '.join(missing)}): "
                 "rebuild it with `dvc repro`"
@@ -48,6 +58,7 @@ def load(path: str | Path) -> tuple[Classifier, About]:
         about = About(**described)
         model = build(about.architecture, about.options, len(about.classes))
         model.load_state_dict(weights)
+        calibration = from_tree(content["calibration"])
     except (KeyError, TypeError, AttributeError, ValueError):
         raise UserError(f"{path} is not a checkpoint of darkroom's: rebuild it with `dvc repro --force`") from None
     except RuntimeError as error:
@@ -56,4 +67,4 @@ def load(path: str | Path) -> tuple[Classifier, About]:
             f"the weights in {path} do not fit {about.architecture}, the architecture that it names ({reason}): "
             "rebuild it with `dvc repro --force`"
         ) from None
-    return model.eval(), about
+    return Model(model.eval(), about, calibration)

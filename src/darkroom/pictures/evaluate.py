@@ -110,6 +110,19 @@ def reliability(tables: Mapping[str, Sequence[tuple[float, float, int]]], path: 
                 handle.set_sizes([40])
 
 
+def risk_coverage(curves: Mapping[str, Sequence[tuple[float, float]]], path: str | Path) -> None:
+    """The share of wrong answers among the surest images. `curves` maps title -> (share answered, share wrong) of each point."""
+    with panels(path, ["Errors if only the surest images are answered"], (4.6, 3.4)) as (ax,):
+        for (title, points), (colour, line) in zip(curves.items(), colours_and_lines(), strict=False):
+            answered, wrong = zip(*points, strict=True)
+            ax.plot(answered, wrong, line, color=colour, label=title)
+        ax.set_xlabel("share of test images that is answered")
+        ax.set_ylabel("share of the answers that is wrong")
+        ax.set_xlim(0, 1)
+        ax.set_ylim(bottom=0)
+        ax.legend(loc="upper left")
+
+
 def layers(networks: Mapping[str, Sequence[tuple[str, str, int]]], path: str | Path) -> None:
     """Each network as a table. Each row is a layer: its name, its output shape, its number of parameters."""
     highest = max(map(len, networks.values())) + 2  # with the header and the sum

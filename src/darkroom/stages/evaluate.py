@@ -1,6 +1,7 @@
 """Stage evaluate: each model on the test images, once, and which model is better. The only stage that scores on test."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 from typing import Annotated, Any
@@ -8,15 +9,17 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from pydantic import Field, field_validator
-from sklearn.metrics import roc_curve
+from sklearn.metrics import log_loss, roc_curve
 
 from darkroom.data.groups import units_of_side
 from darkroom.data.images import Folder, load_folder
 from darkroom.data.layout import SPLIT
-from darkroom.evaluation import bootstrap, metrics, paired
+from darkroom.evaluation import bootstrap, conformal, metrics, paired
 from darkroom.networks import checkpoint, forward, registry
+from darkroom.networks.calibration import calibrated, unlikeness
 from darkroom.networks.checkpoint import About
 from darkroom.networks.classifier import Classifier
+from darkroom.networks.registry import Model
 from darkroom.pictures import evaluate as pictures
 from darkroom.system import device, files, params
 from darkroom.training import history
@@ -30,7 +33,6 @@ class Params(params.Section):
     bins: Annotated[int, Field(ge=2, le=100)]
     resamples: Annotated[int, Field(ge=100)]
     merge: str | None
-    mirror: bool
 
     @field_validator("merge")
     @classmethod
@@ -48,37 +50,71 @@ def main() -> None:
     def decoded(resolution: int, classes: tuple[str, ...]) -> Folder:
         return load_folder(SPLIT / "test", resolution, memory, list(classes))
 
-    abouts, made_from, probabilities, networks = {}, {}, {}, {}
+    abouts, answers, known, networks = {}, {}, {}, {}
     for name in params.models():
-        made_from[name] = checkpoint.check_provenance(name, run)
-        model, about = registry.load(checkpoint.path(name))
+        made_from = checkpoint.check_provenance(name, run)
+        model = registry.load(checkpoint.path(name))
+        about = abouts[name] = model.about
         test = decoded(about.resolution, tuple(about.classes))
-        probabilities[name] = forward.probabilities(model, test.pixels, about, run, choices.mirror)
-        networks[about.title] = list(layers(model, about, run))
-        abouts[name] = about
+        answers[name] = answers_of(model, test, run)
+        networks[about.title] = list(layers(model.network, about, run))
+        known[name] = {"title": about.title, "made_from": made_from, "temperature": model.calibration.temperature}
 
     titles = {name: about.title for name, about in abouts.items()}
-    named = {name: {"title": titles[name], "made_from": made_from[name]} for name in titles}
-    write_metrics(test, named, probabilities, choices, run)
+    probabilities = {name: of_model.probabilities for name, of_model in answers.items()}
+    write_metrics(test, known, answers, choices, run)
     write_predictions(test, titles, probabilities)
     write_roc(test, titles, probabilities)
     write_reliability(test, titles, probabilities, choices.bins)
+    write_risk(test, titles, probabilities)
     epochs = {about.title: files.read_csv(history.path(name)) for name, about in abouts.items() if about.curves}
     pictures.curves(epochs, "plots/curves.png")
     pictures.layers(networks, "plots/network.png")
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a model says about N images.
+
+    Attributes:
+        probabilities: float64 (N, K), calibrated, rounded to the 6 digits of plots/predictions.csv.
+        raw: float64 (N, K), the same without the temperature.
+        in_set: bool (N, K), the classes in the set of each image, for `conformal.ERROR_RATE`.
+        unknown: bool (N,), whether an image is too unlike the training images.
+    """
+
+    probabilities: np.ndarray
+    raw: np.ndarray
+    in_set: np.ndarray
+    unknown: np.ndarray
+
+
+def answers_of(model: Model, test: Folder, run: params.Run) -> Answers:
+    """What `model` says about the test images."""
+    known = model.calibration
+    logits, features = forward.look(model.network, test.pixels, model.about, run)
+    probabilities, raw = (calibrated(logits, by).numpy().round(6) for by in (known.temperature, 1.0))
+    of_val = known.scores.numpy(), known.labels.numpy(), known.unlikeness.numpy()
+    limits = conformal.limits_of(of_val, len(model.about.classes))
+    unknown = unlikeness(features, known.space).numpy() > limits.unlikeness
+    return Answers(probabilities, raw, limits.sets(probabilities), unknown)
+
+
 def write_metrics(
-    test: Folder,
-    named: dict[str, dict[str, str]],
-    probabilities: dict[str, np.ndarray],
-    choices: Params,
-    run: params.Run,
+    test: Folder, known: dict[str, dict[str, Any]], answers: dict[str, Answers], choices: Params, run: params.Run
 ) -> None:
-    """Each model's metrics, the comparison of each pair of models, and the kind of machine. `named` says what each model is."""
+    """Each model's metrics, the comparison of each pair of models, and the kind of machine. `known` says what each model is."""
     units = units_of_side(SPLIT / "test", test.paths)
-    scores = {name: {**named[name], **judge(test, p, units, choices, run.seed)} for name, p in probabilities.items()}
-    right = {name: p.argmax(1) == test.labels for name, p in probabilities.items()}
+    scores = {
+        name: {
+            **known[name],
+            **judge(test, of_model.probabilities, units, choices, run.seed),
+            **judge_doubt(test, of_model, units),
+            "uncalibrated": probability_errors(test.labels, of_model.raw, choices.bins),
+        }
+        for name, of_model in answers.items()
+    }
+    right = {name: of_model.probabilities.argmax(1) == test.labels for name, of_model in answers.items()}
     comparison: dict[str, Any] = dict(compare_pairs(right, units))
     if (groups := int(units.max()) + 1) < len(units):
         comparison["groups"] = groups
@@ -99,8 +135,7 @@ def judge(test: Folder, probabilities: np.ndarray, units: np.ndarray, choices: P
     intervals = bootstrap.intervals(weighted, labels, probabilities, units, choices.resamples, seed)
     scores: dict[str, Any] = {
         "accuracy": metrics.accuracy(labels, predicted, units),
-        # No interval: a resample of a calibrated model looks less calibrated than the model is.
-        "ece": {"value": metrics.ece(labels, probabilities, choices.bins)},
+        **probability_errors(labels, probabilities, choices.bins),
         "per_class": metrics.per_class(labels, probabilities, test.classes),
         **{name: with_interval(value, *intervals[name]) for name, value in values.items()},
     }
@@ -108,6 +143,34 @@ def judge(test: Folder, probabilities: np.ndarray, units: np.ndarray, choices: P
     if len(set(merged)) < len(merged):
         scores["merged_accuracy"] = metrics.accuracy(merged[labels], merged[predicted], units)
     return scores
+
+
+def probability_errors(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> dict[str, dict[str, float]]:
+    """How far the probabilities are off: the calibration error, and the mean cross-entropy in nats.
+
+    The calibration error has no interval: a resample of a calibrated model looks less calibrated than the model is.
+    """
+    normalised = probabilities / probabilities.sum(1, keepdims=True)  # they are rounded, of which log_loss would warn
+    loss = log_loss(labels, normalised, labels=range(probabilities.shape[1]))
+    return {"ece": {"value": metrics.ece(labels, probabilities, bins)}, "log_loss": {"value": float(loss)}}
+
+
+def judge_doubt(test: Folder, answers: Answers, units: np.ndarray) -> dict[str, Any]:
+    """How the model says that it does not know: its sets of classes, and the test images that it calls unknown."""
+    sizes = answers.in_set.sum(1)
+    held = answers.in_set[np.arange(len(sizes)), test.labels]
+    right = answers.probabilities.argmax(1) == test.labels
+    one = sizes == 1
+    return {
+        "sets": {
+            "error_rate": conformal.ERROR_RATE,
+            "coverage": metrics.share(held, units),
+            "mean_size": float(sizes.mean()),
+            "sure": float(one.mean()),
+            **({"accuracy_if_sure": float(right[one].mean())} if one.any() else {}),
+        },
+        "unknown": metrics.share(answers.unknown, units),
+    }
 
 
 def with_interval(value: float, low: float, high: float) -> dict[str, float]:
@@ -171,6 +234,17 @@ def write_reliability(test: Folder, titles: dict[str, str], probabilities: dict[
     rows = [(name, *row) for name, table in tables.items() for row in table]
     files.write_csv("plots/reliability.csv", ("model", *metrics.Reliability._fields), rows)
     pictures.reliability({titles[name]: table for name, table in tables.items()}, "plots/reliability.png")
+
+
+def write_risk(test: Folder, titles: dict[str, str], probabilities: dict[str, np.ndarray]) -> None:
+    """How often each model is wrong about the images that it is surest of, as CSV and as a chart."""
+    curves = {
+        name: metrics.risk_coverage(by_image.argmax(1) == test.labels, by_image.max(1))
+        for name, by_image in probabilities.items()
+    }
+    rows = [(name, *point) for name, curve in curves.items() for point in curve]
+    files.write_csv("plots/risk_coverage.csv", ("model", "answered", "wrong"), rows)
+    pictures.risk_coverage({titles[name]: curve for name, curve in curves.items()}, "plots/risk_coverage.png")
 
 
 def layers(model: Classifier, about: About, run: params.Run) -> Iterator[tuple[str, str, int]]:

@@ -58,9 +58,10 @@ def features_of_models(chosen: dict[str, list[str]], run: params.Run) -> Iterato
 
     for name in params.models():
         checkpoint.check_provenance(name, run)
-        model, about = registry.load(checkpoint.path(name))
+        model = registry.load(checkpoint.path(name))
+        about = model.about
         sides = [decoded(side, about.resolution, tuple(about.classes)) for side in chosen]
-        features = [forward.predict(model.backbone, side.pixels, about, run) for side in sides]
+        features = [forward.predict(model.network.backbone, side.pixels, about, run) for side in sides]
         yield name, about.title, np.concatenate(features)
 
 

@@ -8,6 +8,7 @@ from darkroom.networks import checkpoint
 from darkroom.networks.classifier import Classifier
 from darkroom.system.files import write_csv, write_json
 from darkroom.training import history, resume
+from darkroom.training.calibrate import calibrate
 from darkroom.training.loop import Task, fit, identity
 
 
@@ -15,7 +16,8 @@ def train(name: str, model: Classifier, optimizer: torch.optim.Optimizer, task: 
     """Train `model` and write models/NAME.pth, plots/train_NAME.csv and metrics/train_NAME.json."""
     state = resume.path(task.stage, identity(model, task))
     epochs = fit(model, optimizer, task, state)
-    checkpoint.save(checkpoint.path(name), model, task.about, checkpoint.provenance(name, task.run))
+    calibration = calibrate(model, task.about, task.train, task.val, task.run)
+    checkpoint.save(checkpoint.path(name), model, task.about, calibration, checkpoint.provenance(name, task.run))
     write_csv(history.path(name), *history.table(epochs))
     write_json(Path(f"metrics/train_{name}.json"), history.summary(epochs))
     resume.finish(state, checkpoint.path(name))
