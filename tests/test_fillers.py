@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Picture
 
 from conftest import darkroom, read_csv, read_json, set_params, stage
-from darkroom.data import assignment, fillers
+from darkroom.data import assignment, fillers, pin
 from darkroom.data.assignment import Image, Ratio
 from darkroom.data.layout import SIDES
 from darkroom.data.manifest import Row
@@ -41,9 +41,11 @@ def gaps(images: Sequence[Image], sides: Sequence[str]) -> set[tuple[str, str]]:
     return {(label, side) for label in {image.label for image in images} for side in SIDES if not there[label, side]}
 
 
-def pinned(images: Iterable[Image], sides: Iterable[str], said: Iterable[str]) -> dict[str, str]:
+def pinned(images: Iterable[Image], sides: Iterable[str]) -> dict[str, str]:
     """What `darkroom pin` would write."""
-    return {image.unit: side for image, side, word in zip(images, sides, said, strict=True) if word}
+    both = zip(images, sides, strict=True)
+    rows = [Row(image.path, image.label, side, image.sha256, "", image.group) for image, side in both]
+    return {pin.unit(row): row.split for row in pin.of_small_classes(rows)}
 
 
 @pytest.mark.parametrize("groups", [0, 60])
@@ -93,10 +95,21 @@ def test_pinned_images_never_move_when_images_come_and_go(seed: int, groups: int
         for label, side in gaps(here, sides):
             free = units[label] - pins.keys()
             assert len(units[label]) < 3 or len(free) < 3 or groups, (label, side, units[label], pins)
-        pins |= pinned(here, sides, said)
+        pins |= {unit: side for unit, side in pinned(here, sides).items() if unit not in pins}
         assert fillers.place(here, RATIO, seed, pins)[0] == sides  # pinning moves nothing
         paths = {image.path for image in here}
         here = [image for image in every if draw.random() < (0.9 if image.path in paths else 0.05)]
+
+
+@pytest.mark.parametrize("salt", range(5))
+def test_no_removal_moves_an_image_of_a_pinned_class(salt: int) -> None:
+    """Classes of 3 to 35 images: whichever image goes, every other one stays."""
+    images = images_of(SIZES[:11])
+    before, _ = fillers.place(images, RATIO, salt, {})
+    pins = pinned(images, before)
+    for gone in range(len(images)):
+        after, _ = fillers.place(images[:gone] + images[gone + 1 :], RATIO, salt, pins)
+        assert after == before[:gone] + before[gone + 1 :]
 
 
 def test_one_or_two_images_of_a_class_go_to_train() -> None:
@@ -123,10 +136,9 @@ def manifest() -> dict[str, dict[str, str]]:
     return {row["path"]: row for row in read_csv(Path("data/manifest.csv"))}
 
 
-def pin() -> int:
+def pin_all() -> int:
     """`darkroom pin`, without Git, which a fast test does not start."""
-    rows = [Row(*(row[name] for name in Row._fields)) for row in manifest().values()]
-    return fillers.add_pins((row.group or row.sha256, row.split, row.path) for row in rows if row.filler)
+    return pin.add(pin.of_small_classes([Row(*(row[name] for name in Row._fields)) for row in manifest().values()]))
 
 
 def test_sixteen_classes_of_3_to_247_images(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,16 +151,16 @@ def test_sixteen_classes_of_3_to_247_images(folder: Path, capsys: pytest.Capture
     extra = [row for row in first.values() if row["filler"]]
     assert {row["filler"] for row in extra} == {"not pinned"}
     assert counts["fillers_not_pinned"] == len(extra) > 0
-    assert f"{len(extra)} images fill a side" in capsys.readouterr().out
+    assert f"{len(extra)} images are not where their hash says" in capsys.readouterr().out
 
-    assert pin() == len(extra)
-    assert pin() == 0
+    assert pin_all() > len(extra)
+    assert pin_all() == 0
     stage("split")
     assert read_json(folder / "metrics/split.json")["fillers_not_pinned"] == 0
     assert {path: row["split"] for path, row in manifest().items()} == {
         path: row["split"] for path, row in first.items()
     }
-    assert "fill a side" not in capsys.readouterr().out
+    assert "their hash says" not in capsys.readouterr().out
 
     renamed = extra[0]["path"].replace(".png", "-renamed.png")
     (folder / "data/raw" / extra[0]["path"]).rename(folder / "data/raw" / renamed)
@@ -193,7 +205,7 @@ def test_a_class_that_only_has_pinned_images_left_is_left_out(folder: Path, caps
     for path in (folder / "data/raw/digit-1").iterdir():
         if path.relative_to(folder / "data/raw").as_posix() not in kept:
             path.unlink()
-    fillers.add_pins((manifest()[path]["sha256"], "test", path) for path in kept)
+    pin.add(Row(path, "digit-1", "test", manifest()[path]["sha256"], "") for path in kept)
     write_classes(folder / "new", [30] * 2)
     for path in (folder / "new").iterdir():
         path.rename(folder / "data/raw" / path.name)
@@ -238,5 +250,6 @@ def test_groups_move_whole(folder: Path) -> None:
     assert not {side for side in SIDES if not any(row["split"] == side for row in rows)}
     moved = {row["group"]: row["split"] for row in rows if row["filler"]}
     assert moved
-    assert pin() == len(moved)
-    assert {row["unit"]: row["side"] for row in read_csv(Path("data/sides.csv"))} == moved
+    assert pin_all() >= len(moved)
+    pins = {row["unit"]: row["side"] for row in read_csv(Path("data/sides.csv"))}
+    assert moved.items() <= pins.items()

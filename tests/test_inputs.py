@@ -148,7 +148,7 @@ def test_a_model_of_other_params_than_dvc_lock_names(copy: Path, monkeypatch: py
     assert read_json(copy / "metrics/evaluate.json")["scratch"]["made_from"] == made_from
     params_recorded(copy)
     with pytest.raises(
-        UserError, match=r"other params or files than dvc.lock names: run .*--no-run-cache train_scratch"
+        UserError, match=r"other params or files than dvc.lock names: run .*--no-run-cache --single-item train_scratch"
     ):
         checkpoint.check_provenance("scratch", run_params)
     checkpoint.check_provenance("finetune", run_params)

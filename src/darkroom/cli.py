@@ -141,12 +141,13 @@ def data_diff(
 
 @app.command()
 def pin() -> None:
-    """Write the side of each image that fills a side to data/sides.csv, so that it never leaves it."""
-    from darkroom.data import fillers, manifest
+    """Write the side of each image of a small class to data/sides.csv, so that none of them ever leaves it."""
+    from darkroom.data import manifest
+    from darkroom.data import pin as pinning
     from darkroom.data.layout import PINNED
 
-    rows = [(row.group or row.sha256, row.split, row.path) for row in manifest.read(None) if row.filler]
-    print(f"{fillers.add_pins(rows)} more in {PINNED}: commit it after `dvc repro`, which moves no image for it")
+    added = pinning.add(pinning.of_small_classes(manifest.read(None)))
+    print(f"{added} more in {PINNED}: commit it after `dvc repro`, which moves no image for it")
 
 
 @app.command()

@@ -115,7 +115,7 @@ def load(name: str | None) -> Revision:
     if stage := _made_from_others(made_from, stages):
         raise UserError(
             f"dvc.lock of {shown} names other params or files for {stage} than its results were made from: run "
-            f"`dvc repro --force --no-run-cache {stage}` and `dvc repro` there, and commit what they change"
+            f"`dvc repro --force --no-run-cache --single-item {stage}` and `dvc repro` there, and commit what they change"
         )
     titles = {model: str(scores[model]["title"]) for model in predictions.probabilities}
     runs = seed_runs.belonging(content(seed_runs.PATH), scores, list(titles), value_at(tree, "run.seed"))
@@ -206,7 +206,7 @@ def _scores(text: str, predictions: Predictions, shown: str) -> dict[str, Any]:
     """
     try:
         scores: dict[str, Any] = json.loads(text)
-        if all(scores[model]["title"] for model in predictions.probabilities):
+        if all(scores[model]["title"] and scores[model]["accuracy"]["value"] for model in predictions.probabilities):
             return scores
     except (ValueError, KeyError, TypeError):
         pass

@@ -101,17 +101,3 @@ def read_pins() -> dict[str, str]:
         if pins.setdefault(unit, side) != side:
             raise UserError(f"{PINNED} pins {unit!r} to two sides: keep one of the rows")
     return pins
-
-
-def add_pins(fillers: Iterable[tuple[str, str, str]]) -> int:
-    """Write the (unit, side, path) of fillers to data/sides.csv, below what it has, and return how many units are new.
-
-    Raises:
-        UserError: data/sides.csv is damaged.
-    """
-    known = read_pins()
-    rows = files.read_csv(PINNED) if PINNED.exists() else []
-    new = {unit: (unit, side, path) for unit, side, path in sorted(fillers, reverse=True) if unit not in known}
-    kept = [tuple(row.get(column) or "" for column in HEADER) for row in rows]
-    files.write_csv(PINNED, HEADER, [*kept, *sorted(new.values(), key=lambda row: row[2])])
-    return len(new)

@@ -14,8 +14,8 @@ NOT_SPLIT = "not split yet"  # the side of an image that data/raw has and the ma
 class Row(NamedTuple):
     """A file of data/raw. `reason` says why it cannot be used; it is "" for an image that was split.
 
-    The side `split` is `NOT_SPLIT` only in rows that were read from data/raw itself. `filler` is "pinned" or "not pinned" for an
-    image that fills a side, and "" for one that is where its hash says.
+    The side `split` is `NOT_SPLIT` only in rows that were read from data/raw itself. `filler` is "pinned", "not pinned" for an
+    image that is not where its hash says, or "".
     """
 
     path: str

@@ -103,7 +103,7 @@ def check_provenance(name: str, run: Run) -> str:
         raise UserError(
             f"{path(name)} was made by an earlier version of Darkroom, or by another program: rebuild it with `dvc repro`"
         ) from None
-    again = f"run `dvc repro --force --no-run-cache {stage(name)}`"
+    again = f"run `dvc repro --force --no-run-cache --single-item {stage(name)}`"
     recorded = lock.read().get(stage(name)) if lock.LOCK.exists() else None
     if recorded and inputs.digest(lock.deps(recorded), lock.params(recorded)) != made_from:
         raise UserError(f"{path(name)} was made from other params or files than {lock.LOCK} names: {again}")

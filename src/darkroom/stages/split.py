@@ -224,10 +224,13 @@ def check_sides(images: Sequence[Image], sides: Sequence[str]) -> None:
 
 
 def report_fillers(images: Sequence[Image], said: Mapping[str, str]) -> int:
-    """Print and return how many images fill a side without being pinned to it."""
+    """Print and return how many images are not where their hash says, without being pinned."""
     count = sum(said[image.path] == "not pinned" for image in images)
     if count:
-        print(f"{count} images fill a side that would have none of their class: `darkroom pin` keeps them there")
+        print(
+            f"{count} images are not where their hash says, because their class is small: `darkroom pin` keeps all images of "
+            "small classes where they are"
+        )
     return count
 
 
