@@ -54,7 +54,7 @@ def test_commands_run(rebuilt: Path, tmp_path: Path) -> None:
     assert all(len(commands(page)) >= 4 for page in RUN)
     for line in (line for page in RUN for line in commands(page)):
         shorter = line.replace("epochs=25", "epochs=1").replace("resolution=512", "resolution=64")
-        run("bash", "-ec", shorter.replace("/path/to/your/images", "'../my images'"), cwd=project)
+        run("bash", "-ec", re.sub("/path/to/(your|new)/images", "'../my images'", shorter), cwd=project)
     assert run("git", "status", "--porcelain", "--untracked-files=no", cwd=project) == ""
 
 
