@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import PARAMS, darkroom, read_csv, read_json, run, write_cells
+from conftest import PARAMS, commit, darkroom, read_csv, read_json, run, write_cells
 from darkroom.comparison.look_alikes import LISTED
 from darkroom.data import assignment
 from darkroom.system import files
@@ -74,7 +74,8 @@ def check_look_alikes(
         answers: What `right_answers` returns before and after.
     """
     has_one = with_look_alike(project)
-    found = json.loads(darkroom("compare", "HEAD", "--json", cwd=project))["look_alikes"]
+    printed = darkroom("compare", "HEAD", "--json", cwd=project)
+    found = json.JSONDecoder().raw_decode(printed)[0]["look_alikes"]  # on stderr follows the way back to HEAD
     assert siblings.items() <= {pair["test"]: pair["train"] for pair in found["new"]}.items()
     assert (found["images"]["base"], found["images"]["head"]) == (len(had_one), len(has_one))
     assert found["pairs"]["head"] == read_json(project / "metrics/split.json")["near_duplicates"]["train-test"]
@@ -166,6 +167,15 @@ def test_only_what_must_runs_again(project: Path) -> None:
 def test_data_diff_refuses_what_it_cannot_read(project: Path) -> None:
     assert "Git knows no revision 'nowhere'" in darkroom("data-diff", "nowhere", cwd=project, code=2)
     assert "from before the first" in darkroom("data-diff", "HEAD~1", cwd=project, code=2)
+
+
+def test_data_diff_refuses_a_revision_whose_images_were_not_split(project: Path) -> None:
+    """Its manifest would say that no image differs."""
+    (project / "data/raw" / next(iter(manifest(project)))).unlink()
+    run("dvc", "add", "-q", "data/raw", cwd=project)
+    commit(project, "An image less, without a run")
+    assert "committed without a run of split" in darkroom("data-diff", "HEAD~1", "HEAD", cwd=project, code=2)
+    assert "**removed** (1)" in darkroom("data-diff", "HEAD~1", cwd=project)
 
 
 def test_fillers_are_pinned(digits: Path) -> None:

@@ -122,6 +122,8 @@ def data_diff(
     from darkroom.comparison import data_diff
     from darkroom.data import manifest
 
+    for revision in filter(None, (old, new)):
+        data_diff.refuse_unsplit(revision)
     before, note = manifest.read(old), ""
     if new:
         after = manifest.read(new)

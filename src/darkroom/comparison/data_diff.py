@@ -4,7 +4,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from darkroom.data.layout import RAW, TRACKED
 from darkroom.data.manifest import NOT_SPLIT, Row
+from darkroom.system import dvc, git, lock
+from darkroom.system.errors import UserError
 from darkroom.system.markdown import cell, code
 
 KINDS = ("added", "removed", "relabelled", "moved", "renamed", "left out")
@@ -38,6 +41,24 @@ def diff(old: Sequence[Row], new: Sequence[Row]) -> list[Change]:
     known = {(row.path, row.reason) for row in old}
     changes += [Change("left out", None, row) for row in new if row.reason and (row.path, row.reason) not in known]
     return sorted((one for one in changes if one.kind), key=lambda one: (KINDS.index(one.kind), current(one).path))
+
+
+def refuse_unsplit(revision: str) -> None:
+    """Check that the manifest of a Git revision is about the images that its data/raw.dvc tracks.
+
+    Raises:
+        UserError: The images were committed without `dvc repro split`.
+    """
+    commit = dvc.commit(revision)
+    tracked, locked = (git.show(commit, str(path)) for path in (TRACKED, lock.LOCK))
+    if tracked is None or locked is None:
+        return
+    split = lock.parse(locked.decode("utf-8", "surrogateescape")).get("split", {})
+    if f"md5: {lock.deps(split).get(str(RAW))}\n".encode() not in tracked:
+        raise UserError(
+            f"the manifest of {revision} is not about its {TRACKED}, which was committed without a run of split: check it out, "
+            "and run `dvc repro split` and commit, or compare another revision with the work tree"
+        )
 
 
 def _changed(old: Row, new: Row) -> Change:

@@ -17,7 +17,7 @@ from darkroom.data import manifest as manifest_file
 from darkroom.data.layout import RAW, TRACKED
 from darkroom.data.manifest import Row
 from darkroom.evaluation import seed_runs
-from darkroom.system import dvc, git, inputs, lock, params
+from darkroom.system import dvc, git, inputs, lock, params, pipeline
 from darkroom.system.errors import UserError
 from darkroom.system.trees import value_at
 
@@ -102,7 +102,11 @@ def load(name: str | None) -> Revision:
             )
         return data.decode("utf-8", "surrogateescape")
 
-    tree, stages = _params_and_lock(text(str(params.PARAMS)), text(str(lock.LOCK)), shown)
+    tree, locked = _params_and_lock(text(str(params.PARAMS)), text(str(lock.LOCK)), shown)
+    listed = params.parse(text(str(pipeline.PIPELINE)))["stages"]
+    stages = {
+        name: entry for name, entry in locked.items() if name in listed
+    }  # DVC keeps the entries of removed stages
     manifest = manifest_file.read(commit)
     predictions = _predictions(text(PREDICTIONS), manifest, shown)
     scores = _scores(text(METRICS), predictions, shown)

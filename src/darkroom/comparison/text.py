@@ -18,7 +18,6 @@ from darkroom.system.markdown import cell, code
 
 SMALL = 100  # test images; with fewer, the report says that only large differences can show
 LISTED = 20  # flips that the Markdown lists
-FEW = 5  # seeds; with fewer, the report says that only large differences can show
 OF_MODELS = (
     "p: two-sided mid-p of the paired randomisation test, which for the accuracies is McNemar's. Each verdict is a test of "
     "its own at 5 %, so that a single one may be chance; `--fail-on worse` is adjusted for the number of models and classes."
@@ -85,10 +84,11 @@ def _over_seeds(comparison: Comparison) -> str:
     ]
     if any(line.p is None for line in seeds.headlines):
         notes.append("Without a p, neither side varies over its seeds: see the two trained models.")
-    if fewer < FEW:
-        notes.append(f"With fewer than {FEW} seeds on a side only large differences can show.")
     if fewer < GATE:
-        notes.append(f"`--fail-on worse` is about the two trained models, because it needs {GATE} seeds on each side.")
+        notes.append(
+            f"With fewer than {GATE} seeds on a side only large differences can show, and `--fail-on worse` is about the two "
+            "trained models."
+        )
     else:
         notes.append("`--fail-on worse` is about the change, and is adjusted for the number of models and classes.")
     if seeds.left_out:

@@ -32,7 +32,7 @@ def kind(run: Run) -> dict[str, str]:
     """All about this machine and the section `run` that decides the bytes of a result. Call it after `determinism.prepare`.
 
     In portable mode the CPU's name is not part of it: only the instructions that are used matter. DVC knows `run`, but not the
-    machine, so that dvc.lock could hold results of two kinds of machines (`checkpoint.refuse_other_machine`).
+    machine, so that dvc.lock could hold results of two kinds of machines (`checkpoint.check_provenance`).
     """
     facts = {
         "device": "cpu",
