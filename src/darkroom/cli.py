@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from darkroom import runner
-from darkroom.system import dvc, git, markdown
+from darkroom.system import dvc, git, markdown, params
 from darkroom.system.errors import UserError
 
 FAIL_ON = "Exit with 1 if there is evidence, at the 5 % level, that an accuracy, in all or in one class, is worse."
@@ -148,6 +148,10 @@ def pin() -> None:
     from darkroom.data import pin as pinning
     from darkroom.data.layout import PINNED
 
+    git.refuse_elsewhere()
+    mode = params.tree_of_params()["split"]["mode"]
+    if mode != "hash":
+        raise UserError(f"split.mode in params.yaml is {mode}, which reads no pins: set it to hash, or do without")
     added = pinning.add(pinning.of_small_classes(manifest.read(None)))
     print(f"{added} more in {PINNED}: commit it after `dvc repro`, which moves no image for it")
 
