@@ -165,6 +165,11 @@ def darkroom(*words: str | Path, cwd: Path, code: int = 0) -> str:
     return printed.getvalue()
 
 
+def json_in(printed: str) -> Any:
+    """The JSON with which a command's output begins. What the command says on standard error may follow."""
+    return json.JSONDecoder().raw_decode(printed)[0]
+
+
 def stage(name: str) -> None:
     """Run the stage `name` in this process and in the current folder."""
     importlib.import_module(f"darkroom.stages.{name}").main()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import build_once, clone_of, commit, copy_of, darkroom, read_csv, read_json, run, vouch
+from conftest import build_once, clone_of, commit, copy_of, darkroom, json_in, read_csv, read_json, run, vouch
 from darkroom.comparison import (
     compare,
     data_diff,
@@ -622,7 +622,7 @@ def test_look_alikes_of_base_count_after_they_are_gone(branch: Path) -> None:
         f"{header}train-test,{train},{first},7\nval-test,a/val.png,{second},3\ntrain-val,{train},a/val.png,8\n"
     )
     vouch(branch)
-    found = json.loads(darkroom("compare", "HEAD", "--json", cwd=branch))["look_alikes"]
+    found = json_in(darkroom("compare", "HEAD", "--json", cwd=branch))["look_alikes"]
     assert found["images"] == {"base": 2, "head": 1, "shared": 2}
     assert found["new"] == []
     commit(branch, "One pair")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import PARAMS, commit, darkroom, read_csv, read_json, run, write_cells
+from conftest import PARAMS, commit, darkroom, json_in, read_csv, read_json, run, write_cells
 from darkroom.comparison.look_alikes import LISTED
 from darkroom.data import assignment
 from darkroom.system import files
@@ -74,8 +74,7 @@ def check_look_alikes(
         answers: What `right_answers` returns before and after.
     """
     has_one = with_look_alike(project)
-    printed = darkroom("compare", "HEAD", "--json", cwd=project)
-    found = json.JSONDecoder().raw_decode(printed)[0]["look_alikes"]  # on stderr follows the way back to HEAD
+    found = json_in(darkroom("compare", "HEAD", "--json", cwd=project))["look_alikes"]
     assert siblings.items() <= {pair["test"]: pair["train"] for pair in found["new"]}.items()
     assert (found["images"]["base"], found["images"]["head"]) == (len(had_one), len(has_one))
     assert found["pairs"]["head"] == read_json(project / "metrics/split.json")["near_duplicates"]["train-test"]
