@@ -144,7 +144,7 @@ def command(program: str, *arguments: str) -> list[str]:
 
 
 def variables() -> dict[str, str]:
-    """Environment variables with which `python` in dvc.yaml is this Python. What it prints is not held back."""
+    """Environment variables with which `python3` in dvc.yaml is this Python. What it prints is not held back."""
     here = str(Path(sys.executable).parent)
     return {**os.environ, "PATH": os.pathsep.join([here, os.environ.get("PATH", "")]), "PYTHONUNBUFFERED": "1"}
 

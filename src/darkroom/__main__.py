@@ -1,4 +1,4 @@
-"""`python src/darkroom STAGE`: what dvc.yaml calls.
+"""`python3 src/darkroom STAGE`: what dvc.yaml calls.
 
 A path, and not `python -m darkroom`, because `dvc exp run --queue` and `--temp` run in a copy of the project: the code
 of that copy must run, and not the code of the folder that the package was installed from.
@@ -12,7 +12,7 @@ from pathlib import Path
 PARENT = os.getppid()  # before the imports, which are slow: the parent may be killed meanwhile
 ENVIRONMENT = Path(__file__).resolve().parents[2] / ".venv"
 
-# `.venv/bin/dvc repro` without the environment: `python` in dvc.yaml is then another one.
+# `.venv/bin/dvc repro` without the environment: `python3` in dvc.yaml is then another one.
 if sys.version_info < (3, 11) or not all(map(find_spec, ("filelock", "pydantic", "yaml"))):
     python = ENVIRONMENT / "bin/python"
     if Path(sys.prefix).resolve() == ENVIRONMENT.resolve() or not python.exists():
@@ -26,5 +26,5 @@ from darkroom.system import process  # noqa: E402  (only now is this the right d
 if "DVC_STAGE" in os.environ:
     process.end_with_parent(PARENT)  # else it would go on writing while the next `dvc repro` runs the same stage
 if len(sys.argv) != 2 or sys.argv[1] not in runner.names():
-    sys.exit(f"usage: python src/darkroom {{{','.join(runner.names())}}}")
+    sys.exit(f"usage: python3 src/darkroom {{{','.join(runner.names())}}}")
 sys.exit(runner.run_stage(sys.argv[1]))

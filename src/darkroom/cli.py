@@ -4,11 +4,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from darkroom import runner
+from darkroom.inference import settings
 from darkroom.system import dvc, git, markdown, params
 from darkroom.system.errors import UserError
 
@@ -16,8 +17,6 @@ FAIL_ON = "Exit with 1 if there is evidence, at the 5 % level, that an accuracy,
 MAX_DROP = "Exit with 1 if METRIC falls by more than DROP, of any model or of MODEL. May be repeated."
 WAY_BACK = "These results are not committed: `git checkout -- . && dvc checkout` goes back to the last commit."
 DEFAULT_BASE = "Default: the commit at which this branch left main."
-
-Format = Literal["table", "csv", "json"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -248,7 +247,8 @@ def predict(
     rev: Annotated[str | None, typer.Option(help="The Git revision whose model answers, such as v1.2.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write to this file instead of standard output.")] = None,
     form: Annotated[
-        Format | None, typer.Option("--format", help="Default: a table on a terminal, else CSV.", show_default=False)
+        settings.Format | None,
+        typer.Option("--format", help="Default: a table on a terminal, else CSV.", show_default=False),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to name, the most probable ones.")] = 1,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Give the probability of each class.")] = False,
@@ -263,7 +263,6 @@ def predict(
     """
     if not paths:
         raise UserError("say what to classify: files, folders, or - for paths on standard input")
-    from darkroom.inference import settings
     from darkroom.system import determinism
 
     determinism.prepare(settings.RUN)  # before anything imports NumPy

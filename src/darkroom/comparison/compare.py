@@ -21,9 +21,7 @@ from darkroom.system.errors import UserError
 from darkroom.system.trees import leaves
 
 FEW = 30  # images; with fewer, the bootstrap's intervals are too short and are left out
-RARE = (
-    5  # images of a class; with fewer, the interval of a metric that averages over classes is too short and is left out
-)
+RARE = 5  # images of a class; with fewer, the interval of a mean over classes is too short and is left out
 RESAMPLES = 2000  # of the paired bootstrap; the ends of an interval then vary by about 2 % of its width
 
 # Model -> its probabilities in base and in head, float (N, K) each, on the shared images.

@@ -4,8 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from darkroom.data.layout import RAW, TRACKED
+from darkroom.data.layout import TRACKED
 from darkroom.data.manifest import NOT_SPLIT, Row
+from darkroom.data.tracked import is_split
 from darkroom.system import dvc, git, lock
 from darkroom.system.errors import UserError
 from darkroom.system.markdown import cell, code
@@ -53,8 +54,7 @@ def refuse_unsplit(revision: str) -> None:
     tracked, locked = (git.show(commit, str(path)) for path in (TRACKED, lock.LOCK))
     if tracked is None or locked is None:
         return
-    split = lock.parse(locked.decode("utf-8", "surrogateescape")).get("split", {})
-    if f"md5: {lock.deps(split).get(str(RAW))}\n".encode() not in tracked:
+    if not is_split(tracked.decode(), lock.parse(locked.decode())):
         raise UserError(
             f"the manifest of {revision} is not about its {TRACKED}, which was committed without a run of split: check it out, "
             "and run `dvc repro split` and commit, or compare another revision with the work tree"

@@ -10,7 +10,7 @@ from darkroom.comparison.verdicts import ClassChange, Headline
 from darkroom.evaluation.seed_runs import Runs, Values, Welch, welch
 from darkroom.system.markdown import code
 
-GATE = 5  # seeds on each side; with three, whose results vary much, Welch's test let a fall by 22 points pass
+GATE = 5  # seeds on each side; with three, Welch's test let a fall by 22 points pass
 DIFFERENT = "the two were tested on different images, labels or classes"
 # Metrics that are computed with a param of the stage evaluate: with another value they are another metric.
 COMPUTED_WITH = {"merged_accuracy": "merge", "ece": "bins"}

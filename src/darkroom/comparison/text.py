@@ -12,8 +12,7 @@ from darkroom.comparison.compare import Comparison
 from darkroom.comparison.over_seeds import DIFFERENT, GATE
 from darkroom.comparison.verdicts import GONE, NEW, ClassChange, Headline
 from darkroom.evaluation import seed_runs
-from darkroom.evaluation.titles import FEW as FEW_IMAGES
-from darkroom.evaluation.titles import METRICS
+from darkroom.evaluation.titles import FEW, METRICS
 from darkroom.system.markdown import cell, code
 
 SMALL = 100  # test images; with fewer, the report says that only large differences can show
@@ -148,13 +147,13 @@ def _classes(classes: Sequence[ClassChange], titles: Mapping[str, str]) -> str:
         f"| {titles[one.model]} | {cell(one.label)} | {_marked(one.images)} | {one.base:.3f} | {one.head:.3f} | {one.p:.2g} |"
         for one in classes
     ]
-    if any(one.images < FEW_IMAGES for one in classes):
-        lines += ["", f"few: fewer than {FEW_IMAGES} test images."]
+    if any(one.images < FEW for one in classes):
+        lines += ["", f"few: fewer than {FEW} test images."]
     return "\n".join(lines)
 
 
 def _marked(images: int) -> str:
-    return f"{images} (few)" if images < FEW_IMAGES else str(images)
+    return f"{images} (few)" if images < FEW else str(images)
 
 
 def _flips(comparison: Comparison) -> str:

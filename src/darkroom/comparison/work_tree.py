@@ -11,6 +11,7 @@ from functools import partial
 from darkroom.data import manifest, survey
 from darkroom.data.layout import MANIFEST, RAW, TRACKED
 from darkroom.data.manifest import NOT_SPLIT, Row
+from darkroom.data.tracked import is_split
 from darkroom.stages.split import Params
 from darkroom.system import dvc, git, lock, params
 from darkroom.system.errors import UserError
@@ -49,11 +50,10 @@ def _is_made_from_tracked() -> bool:
     """Whether dvc.lock says that the manifest, as it is, was made from the images that data/raw.dvc tracks."""
     if not (TRACKED.exists() and lock.LOCK.exists() and MANIFEST.exists()):
         return False
-    split = lock.read().get("split", {})
-    digest = hashlib.md5(MANIFEST.read_bytes()).hexdigest()
+    stages, digest = lock.read(), hashlib.md5(MANIFEST.read_bytes()).hexdigest()
     return (
-        f"md5: {lock.deps(split).get(str(RAW))}\n" in TRACKED.read_text(encoding="utf-8")
-        and lock.outs(split).get(str(MANIFEST)) == digest
+        is_split(TRACKED.read_text(encoding="utf-8"), stages)
+        and lock.outs(stages.get("split", {})).get(str(MANIFEST)) == digest
     )
 
 

@@ -1,4 +1,4 @@
-"""Small classes in hash mode: images that fill a side with none of their class, and data/sides.csv, which pins them there.
+"""Small classes in hash mode: images that fill a side with none of their class, and the pins of data/sides.csv.
 
 What moves is a unit: a group, or a content if there are no groups (`Image.unit`).
 """

@@ -8,9 +8,7 @@ from darkroom.data.layout import PINNED, SIDES
 from darkroom.data.manifest import Row
 from darkroom.system import files
 
-SMALL = (
-    5  # units of a class on a side; with fewer, the side could lose the class by a few removals, and others would move
-)
+SMALL = 5  # units of a class on a side; with fewer, a few removals could leave the side without the class
 
 
 def of_small_classes(rows: Sequence[Row]) -> list[Row]:

@@ -157,7 +157,7 @@ def decoded(path: Path, max_megapixels: float) -> Image.Image | str:
         with open_image(path) as image:
             megapixels = image.width * image.height / 1e6
         if megapixels > max_megapixels:
-            return f"has {megapixels:.0f} megapixels, more than the {max_megapixels:g} that are allowed"
+            return f"has {megapixels:.0f} megapixels, and the limit is {max_megapixels:g}"
         return open_rgb(path)
     except UnidentifiedImageError:
         return f"is not an image that can be read ({', '.join(FORMATS)})"

@@ -1,11 +1,13 @@
 """The images that DVC tracks: getting them, and noticing changes since they were tracked."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from darkroom.data import demo, missing
 from darkroom.data.layout import RAW, TRACKED
-from darkroom.system import dvc
+from darkroom.system import dvc, lock
 from darkroom.system.errors import UserError
 
 
@@ -41,6 +43,16 @@ def is_demo(project: Path) -> bool:
     """Whether data/raw.dvc of `project` tracks the demo data."""
     tracked = project / TRACKED
     return tracked.exists() and demo.MD5 in tracked.read_text(encoding="utf-8")
+
+
+def is_split(tracked: str, stages: Mapping[str, Any]) -> bool:
+    """Whether the stage split was run on the tracked images.
+
+    Args:
+        tracked: The text of data/raw.dvc.
+        stages: The stages of dvc.lock.
+    """
+    return f"md5: {lock.deps(stages.get('split', {})).get(str(RAW))}\n" in tracked
 
 
 def _check_changes() -> None:

@@ -1,5 +1,6 @@
 """A model that can be asked: which one, and what it says about pixels."""
 
+import json
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from darkroom.inference import settings
 from darkroom.networks import forward, registry
@@ -92,9 +92,9 @@ def _chosen_by_val(read: Callable[[str], bytes | None], where: str) -> str:
     Raises:
         UserError: No model is trained.
     """
-    listed = yaml.safe_load(read(str(params.PARAMS)) or b"{}").get("models", [])
+    listed = params.parse((read(str(params.PARAMS)) or b"{}").decode()).get("models", [])
     scores: dict[str, dict[str, Any]] = {
-        name: yaml.safe_load(content) for name in listed if (content := read(f"metrics/train_{name}.json"))
+        name: json.loads(content) for name in listed if (content := read(f"metrics/train_{name}.json"))
     }
     if not scores:
         raise UserError(f"{where} has no trained model yet: run `make` or `dvc repro`, or name a file by --model")

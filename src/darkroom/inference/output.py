@@ -4,14 +4,15 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from darkroom.evaluation import conformal
 from darkroom.inference.predict import Prediction
 
-Lines = Callable[[Iterable[Prediction]], Iterator[str]]
+SHOWN = 5  # classes in the summary
 
 
 def ranked(prediction: Prediction, top: int) -> list[int]:
@@ -89,8 +90,8 @@ class Tally:
                 self.classes[int(one.probabilities.argmax())] += 1
             yield one
 
-    def summary(self, classes: Sequence[str], val_labels: np.ndarray) -> str:
-        """One line on how the batch compares with val, so that a drift is seen."""
+    def summary(self, title: str, classes: Sequence[str], val_labels: np.ndarray) -> str:
+        """One line on how the batch compares with val, so that a drift is seen. `title`: that of the model."""
         total = sum(self.answers.values())
         if not total:
             return f"no image could be read of {self.failed} files"
@@ -101,8 +102,6 @@ class Tally:
         rest = f", and {len(self.classes) - SHOWN} other classes" if len(self.classes) > SHOWN else ""
         failed = f"; {self.failed} files could not be read" if self.failed else ""
         return (
-            f"{total} images: {shares} (1% of images like those of training are called unknown); {named}{rest}{failed}"
+            f"{total} images, {title} model: {shares} (of known images about {conformal.UNKNOWN_RATE:.0%} is unknown); "
+            f"{named}{rest}{failed}"
         )
-
-
-SHOWN = 5  # classes in the summary

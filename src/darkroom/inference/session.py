@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -15,6 +15,7 @@ from darkroom.evaluation import conformal
 from darkroom.inference import model as models
 from darkroom.inference import output
 from darkroom.inference.predict import Prediction, files_of, predict
+from darkroom.inference.settings import Format
 from darkroom.system.errors import UserError
 
 
@@ -23,7 +24,7 @@ class Choices:
     """How to answer: the options of `darkroom predict`."""
 
     output: Path | None
-    format: Literal["table", "csv", "json"] | None
+    format: Format | None
     top: int
     probabilities: bool
     error_rate: float
@@ -61,7 +62,7 @@ def run(paths: Sequence[str], model: str | None, revision: str | None, choices: 
             return 130
     if not (tally.answers or tally.failed):
         raise UserError(f"there is no image in {', '.join(paths)}: name files or folders of images")
-    print(tally.summary(predictor.classes, predictor.known[1]), file=sys.stderr)
+    print(tally.summary(predictor.title, predictor.classes, predictor.known[1]), file=sys.stderr)
     return int(tally.failed > 0)
 
 

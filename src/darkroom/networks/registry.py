@@ -49,8 +49,8 @@ def load(path: str | Path) -> Model:
     content = read_torch_file(path)
     try:
         described, weights = content["about"], content["state_dict"]
-        known = {*described, *(content.keys() & {"calibration"})}
-        if missing := sorted({*(field.name for field in fields(About)), "calibration"} - known):
+        needed = {"calibration", *(field.name for field in fields(About))}
+        if missing := sorted(needed - content.keys() - described.keys()):
             raise UserError(
                 f"{path} was made by an earlier version of Darkroom (it lacks {', '.join(missing)}): "
                 "rebuild it with `dvc repro`"

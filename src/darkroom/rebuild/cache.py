@@ -15,7 +15,7 @@ def refill() -> None:
     outs = [Path(path) for stage in lock.read().values() for path in lock.outs(stage)] if lock.LOCK.exists() else []
     if CACHE.is_dir() or not outs or not all(out.exists() for out in outs):
         return
-    if (Path(dvc.read("cache", "dir").strip()) / CACHE.name).is_dir():
+    if (dvc.cache() / CACHE.name).is_dir():
         return
     if dvc.call("commit", "--quiet", quiet=True) == 0:
         print("DVC's cache had lost the results that lie here: `dvc commit` has put them back")

@@ -122,6 +122,6 @@ def _command(arguments: tuple[str, ...]) -> list[str]:
 
 
 def _variables() -> dict[str, str]:
-    """Variables with which `python` in dvc.yaml is this Python, even if its virtual environment is not active."""
+    """Variables with which `python3` in dvc.yaml is this Python, even if its virtual environment is not active."""
     here = str(Path(sys.executable).parent)
     return {**os.environ, "PATH": os.pathsep.join([here, os.environ.get("PATH", "")])}

@@ -19,7 +19,7 @@ LearningRate = Annotated[float, Field(gt=0, le=1000)]
 Count = Annotated[int, Field(ge=1)]
 
 
-_held: dict[str, Any] | None = None
+_held: dict[str, Any] | None = None  # what `held` holds
 
 
 class Section(BaseModel):
