@@ -2,14 +2,15 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from darkroom import runner
-from darkroom.inference import settings
+from darkroom.inference import locate, settings
 from darkroom.system import dvc, git, markdown, params
 from darkroom.system.errors import UserError
 
@@ -263,12 +264,10 @@ def predict(
     """
     if not paths:
         raise UserError("say what to classify: files, folders, or - for paths on standard input")
-    from darkroom.system import determinism
+    with _model_file(model, rev) as file:
+        from darkroom.inference import session
 
-    determinism.prepare(settings.RUN)  # before anything imports NumPy
-    from darkroom.inference import session
-
-    raise typer.Exit(session.run(paths, model, rev, session.Choices(output, form, top, probabilities, error_rate)))
+        raise typer.Exit(session.run(file, paths, session.Choices(output, form, top, probabilities, error_rate)))
 
 
 @app.command()
@@ -285,6 +284,17 @@ def tune(
     from darkroom.experiments import tune
 
     markdown.show(tune.search(space, name, trials, storage))
+
+
+@contextmanager
+def _model_file(model: str | None, revision: str | None) -> Iterator[Path]:
+    """Yield the file of the model that the options name. If it needs torch, torch is set up, before anything imports NumPy."""
+    with locate.model_file(model, revision) as file:
+        if file.suffix != locate.EXPORTED:
+            from darkroom.system import determinism
+
+            determinism.prepare(settings.RUN)
+        yield file
 
 
 def _stage_command(name: str) -> Callable[[], None]:

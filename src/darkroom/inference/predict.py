@@ -13,7 +13,7 @@ import numpy as np
 from darkroom.data import survey
 from darkroom.data.images import resized
 from darkroom.evaluation.conformal import Limits
-from darkroom.inference.model import Predictor
+from darkroom.inference.predictor import Predictor
 from darkroom.system.errors import UserError
 from darkroom.system.parallel import in_threads
 

@@ -12,8 +12,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from darkroom.evaluation import conformal
-from darkroom.inference import model as models
-from darkroom.inference import output
+from darkroom.inference import output, predictor
 from darkroom.inference.predict import Prediction, files_of, predict
 from darkroom.inference.settings import Format
 from darkroom.system.errors import UserError
@@ -30,14 +29,17 @@ class Choices:
     error_rate: float
 
 
-def run(paths: Sequence[str], model: str | None, revision: str | None, choices: Choices) -> int:
-    """Classify the files and write the lines. Returns the exit code: 1 if some file could not be read.
+def run(model: Path, paths: Sequence[str], choices: Choices) -> int:
+    """Classify the files with the model in the file `model`, and write the lines.
+
+    Returns:
+        The exit code: 1 if some file could not be read.
 
     Raises:
-        UserError: There is no such model, no image, or the output cannot be written.
+        UserError: The model cannot be used, there is no image, or the output cannot be written.
     """
-    predictor = models.load(model, revision)
-    limits = conformal.limits_of(predictor.known, len(predictor.classes), choices.error_rate)
+    asked = predictor.load(model)
+    limits = conformal.limits_of(asked.known, len(asked.classes), choices.error_rate)
     if not all(map(math.isfinite, limits.scores)):
         print(
             f"val has too few images to promise an error rate of {choices.error_rate:g}: every answer is unsure or unknown; "
@@ -47,12 +49,10 @@ def run(paths: Sequence[str], model: str | None, revision: str | None, choices: 
     tally = output.Tally()
     with _target(choices.output) as stream:
         # On a terminal the lines themselves show the progress.
-        bar = tqdm(
-            predict(predictor, files_of(paths), limits), unit="image", leave=False, disable=stream.isatty() or None
-        )
+        bar = tqdm(predict(asked, files_of(paths), limits), unit="image", leave=False, disable=stream.isatty() or None)
         predictions = tally.watch(bar)
         try:
-            for line in _lines(predictions, predictor.classes, choices, stream):
+            for line in _lines(predictions, asked.classes, choices, stream):
                 print(line, file=stream, flush=True)
         except BrokenPipeError:  # such as `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -62,7 +62,7 @@ def run(paths: Sequence[str], model: str | None, revision: str | None, choices: 
             return 130
     if not (tally.answers or tally.failed):
         raise UserError(f"there is no image in {', '.join(paths)}: name files or folders of images")
-    print(tally.summary(predictor.title, predictor.classes, predictor.known[1]), file=sys.stderr)
+    print(tally.summary(asked.title, asked.classes, asked.known[1]), file=sys.stderr)
     return int(tally.failed > 0)
 
 

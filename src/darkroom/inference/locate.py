@@ -1,0 +1,91 @@
+"""Which file holds the model that the user means. NumPy and torch are not imported here: the file decides what is needed."""
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from darkroom.system import dvc, git, params
+from darkroom.system.errors import UserError
+
+CHECKPOINT, EXPORTED = ".pth", ".onnx"  # suffixes
+
+
+@contextmanager
+def model_file(model: str | None, revision: str | None) -> Iterator[Path]:
+    """Yield the file of the model that the user means.
+
+    Args:
+        model: A name from the project's list, or the path of a checkpoint or of an exported model. None: the project's model
+            with the highest val accuracy, or, outside of a project, the only model in this folder.
+        revision: The Git revision whose model it is; None: the file that lies here.
+
+    Raises:
+        UserError: There is no such model, or more than one.
+    """
+    if revision is None:
+        yield _path(model)
+        return
+    if model and _is_path(model):
+        raise UserError(
+            f"--rev {revision} wants a model's name, and --model {model} is a path: say one of the project's list"
+        )
+    git.refuse_elsewhere()
+    commit = dvc.commit(revision)
+    with tempfile.TemporaryDirectory() as folder:
+        name = model or _chosen_by_val(lambda path: git.show(commit, path), f"revision {revision}")
+        target = Path(folder) / f"{name}{CHECKPOINT}"
+        try:
+            dvc.read("get", "--quiet", ".", f"models/{name}{CHECKPOINT}", "--rev", commit, "--out", str(target))
+        except subprocess.CalledProcessError:
+            raise UserError(
+                f"DVC cannot get models/{name}{CHECKPOINT} of {revision}: see its message above; `dvc pull --all-commits` gets "
+                "what a remote has"
+            ) from None
+        yield target
+
+
+def _is_path(model: str) -> bool:
+    return bool(Path(model).suffix) or "/" in model
+
+
+def _path(model: str | None) -> Path:
+    """The file of the model that lies here."""
+    if model and _is_path(model):
+        return Path(model)
+    if params.PARAMS.exists():
+        return Path(f"models/{model or _chosen_by_val(_read_here, 'this project')}{CHECKPOINT}")
+    if model:
+        raise UserError(f"--model {model}: there is no project here that has this name in its list: say a path")
+    found = sorted(path for suffix in (CHECKPOINT, EXPORTED) for path in Path().glob(f"*{suffix}"))
+    if len(found) != 1:
+        raise UserError(
+            f"there are {len(found)} models (*{CHECKPOINT}, *{EXPORTED}) in this folder: say which one by --model"
+        )
+    return found[0]
+
+
+def _read_here(path: str) -> bytes | None:
+    return Path(path).read_bytes() if Path(path).exists() else None
+
+
+def _chosen_by_val(read: Callable[[str], bytes | None], where: str) -> str:
+    """The model with the highest val accuracy; among equal ones, that with the lowest val loss. Test decides nothing.
+
+    Args:
+        read: From a path in the project to the file's content; None if there is none.
+        where: What a message calls the project.
+
+    Raises:
+        UserError: No model is trained.
+    """
+    listed = params.parse((read(str(params.PARAMS)) or b"{}").decode()).get("models", [])
+    scores: dict[str, dict[str, Any]] = {
+        name: json.loads(content) for name in listed if (content := read(f"metrics/train_{name}.json"))
+    }
+    if not scores:
+        raise UserError(f"{where} has no trained model yet: run `make` or `dvc repro`, or name a file by --model")
+    return max(scores, key=lambda name: (scores[name]["val_accuracy"], -scores[name]["val_loss"]))
