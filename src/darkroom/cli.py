@@ -17,6 +17,8 @@ from darkroom.system.errors import UserError
 FAIL_ON = "Exit with 1 if there is evidence, at the 5 % level, that an accuracy, in all or in one class, is worse."
 MAX_DROP = "Exit with 1 if METRIC falls by more than DROP, of any model or of MODEL. May be repeated."
 WAY_BACK = "These results are not committed: `git checkout -- . && dvc checkout` goes back to the last commit."
+MODEL = "A name from the project's list, or a checkpoint or exported file. Default: the best one on val."
+REV = "The Git revision whose model it is, such as v1.2."
 DEFAULT_BASE = "Default: the commit at which this branch left main."
 
 app = typer.Typer(
@@ -242,10 +244,8 @@ def seeds(
 @app.command()
 def predict(
     paths: Annotated[list[str] | None, typer.Argument(help="Files, folders, or - for paths on standard input.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="A name from the project's list, or a checkpoint. Default: the best one on val.")
-    ] = None,
-    rev: Annotated[str | None, typer.Option(help="The Git revision whose model answers, such as v1.2.")] = None,
+    model: Annotated[str | None, typer.Option(help=MODEL)] = None,
+    rev: Annotated[str | None, typer.Option(help=REV)] = None,
     output: Annotated[Path | None, typer.Option(help="Write to this file instead of standard output.")] = None,
     form: Annotated[
         settings.Format | None,
@@ -268,6 +268,27 @@ def predict(
         from darkroom.inference import session
 
         raise typer.Exit(session.run(file, paths, session.Choices(output, form, top, probabilities, error_rate)))
+
+
+@app.command()
+def export(
+    model: Annotated[str | None, typer.Option(help=MODEL)] = None,
+    rev: Annotated[str | None, typer.Option(help=REV)] = None,
+    output: Annotated[Path | None, typer.Option(help="The file to write. Default: NAME.onnx in this folder.")] = None,
+    check: Annotated[
+        str, typer.Option(metavar="FOLDER", help="The images on which the file must agree with the checkpoint.")
+    ] = "data/split/test",
+) -> None:
+    """Write a model as an ONNX file, which needs no torch: normalisation, flips, temperature and softmax are in it.
+
+    A file that does not agree with the checkpoint on every image of the check is not written.
+    """
+    with _model_file(model, rev) as file:
+        if file.suffix == locate.EXPORTED:
+            raise UserError(f"--model {file} is exported already: name a checkpoint")
+        from darkroom.inference import export
+
+        export.export(file, check, output or Path(f"{file.stem}{locate.EXPORTED}"))
 
 
 @app.command()
