@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -312,6 +313,11 @@ def _model_file(model: str | None, revision: str | None) -> Iterator[Path]:
     """Yield the file of the model that the options name. If it needs torch, torch is set up, before anything imports NumPy."""
     with locate.model_file(model, revision) as file:
         if file.suffix != locate.EXPORTED:
+            if find_spec("torch") is None:
+                raise UserError(
+                    f"{file} needs torch, which is not installed: `pip install -r requirements.txt`, or export the model where "
+                    "torch is (`darkroom export`)"
+                )
             from darkroom.system import determinism
 
             determinism.prepare(settings.RUN)
