@@ -271,6 +271,39 @@ def predict(
 
 
 @app.command()
+def score(
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A folder with a folder per class, or a CSV with path,label. Default: the project's test images."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A name from the project's list, or a file. Default: the best one on val.")
+    ] = None,
+    rev: Annotated[str | None, typer.Option(help="The Git revision whose model is scored, such as v1.2.")] = None,
+    sensitivity: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=0.9999, help="Choose a threshold on val that finds this share of --of."),
+    ] = None,
+    of: Annotated[str | None, typer.Option(metavar="CLASS", help="The class that --sensitivity is about.")] = None,
+    costs: Annotated[
+        Path | None, typer.Option(help="Decide by this table of costs, actual class x decision (CSV or YAML).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of Markdown.")] = False,
+) -> None:
+    """Score a model on labelled images of another site, camera or month, beside its figures on test.
+
+    The exit code is 1 if a file cannot be read.
+    """
+    with _model_file(model, rev) as file:
+        from darkroom.inference import score_session
+
+        choices = score_session.Choices(rev, as_json, sensitivity, of, costs)
+        raise typer.Exit(score_session.run(file, source, choices))
+
+
+@app.command()
 def tune(
     space: Annotated[Path, typer.Argument(help="The YAML file with the search space.")] = Path("tune.yaml"),
     trials: Annotated[int, typer.Option(min=1, help="Number of trials to add.")] = 20,
