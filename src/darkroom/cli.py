@@ -42,10 +42,10 @@ def run(
         bool, typer.Option("--force", help="Run every stage, also those whose inputs are the same.")
     ] = False,
 ) -> None:
-    """Get data/raw if it is missing, run `dvc repro`, and print the results as a table."""
+    """Get data/raw if it is missing, run `dvc repro`, write the model cards, and print the results as a table."""
     from darkroom.data import tracked
     from darkroom.rebuild import cache
-    from darkroom.report import summary
+    from darkroom.report import card, summary
 
     started = time.monotonic()
     git.refuse_elsewhere()
@@ -53,6 +53,7 @@ def run(
     cache.refill()
     if code := dvc.call("repro", *(["--force", "--no-run-cache"] if force else [])):
         raise typer.Exit(code)
+    card.write()
     print(summary.as_text(time.monotonic() - started))
 
 
@@ -71,6 +72,18 @@ def summary() -> None:
     from darkroom.report import summary
 
     print(summary.as_text())
+
+
+@app.command()
+def card(
+    name: Annotated[str | None, typer.Argument(help="A model of the project's list. Default: all.")] = None,
+) -> None:
+    """Write the card of each model, models/NAME.md, from the committed results."""
+    from darkroom.report import card
+
+    git.refuse_elsewhere()
+    for path in card.write(name):
+        print(path)
 
 
 @app.command()
