@@ -45,10 +45,10 @@ def run(
         bool, typer.Option("--force", help="Run every stage, also those whose inputs are the same.")
     ] = False,
 ) -> None:
-    """Get data/raw if it is missing, run `dvc repro`, and print the results as a table."""
+    """Get data/raw if it is missing, run `dvc repro`, write the model cards, and print the results as a table."""
     from darkroom.data import tracked
     from darkroom.rebuild import cache
-    from darkroom.report import summary
+    from darkroom.report import card, summary
 
     started = time.monotonic()
     git.refuse_elsewhere()
@@ -56,6 +56,7 @@ def run(
     cache.refill()
     if code := dvc.call("repro", *(["--force", "--no-run-cache"] if force else [])):
         raise typer.Exit(code)
+    card.write()
     print(summary.as_text(time.monotonic() - started))
 
 
@@ -74,6 +75,18 @@ def summary() -> None:
     from darkroom.report import summary
 
     print(summary.as_text())
+
+
+@app.command()
+def card(
+    name: Annotated[str | None, typer.Argument(help="A model of the project's list. Default: all.")] = None,
+) -> None:
+    """Write the card of each model, models/NAME.md, from the committed results."""
+    from darkroom.report import card
+
+    git.refuse_elsewhere()
+    for path in card.write(name):
+        print(path)
 
 
 @app.command()
@@ -290,6 +303,37 @@ def export(
         from darkroom.inference import export
 
         export.export(file, check, output or Path(f"{file.stem}{locate.EXPORTED}"))
+
+
+@app.command()
+def score(
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A folder with a folder per class, or a CSV with path,label. Default: the project's test images."
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help=MODEL)] = None,
+    rev: Annotated[str | None, typer.Option(help=REV)] = None,
+    sensitivity: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=0.9999, help="Choose a threshold on val that finds this share of --of."),
+    ] = None,
+    of: Annotated[str | None, typer.Option(metavar="CLASS", help="The class that --sensitivity is about.")] = None,
+    costs: Annotated[
+        Path | None, typer.Option(help="Decide by this table of costs, actual class x decision (CSV or YAML).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of Markdown.")] = False,
+) -> None:
+    """Score a model on labelled images of another site, camera or month, beside its figures on test.
+
+    The exit code is 1 if a file cannot be read.
+    """
+    with _model_file(model, rev) as file:
+        from darkroom.scoring import session
+
+        choices = session.Choices(rev, as_json, sensitivity, of, costs)
+        raise typer.Exit(session.run(file, source, choices))
 
 
 @app.command()

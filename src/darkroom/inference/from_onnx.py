@@ -58,7 +58,8 @@ def of_content(content: bytes, path: Path) -> Predictor:
         np.array(about["known"]["labels"], np.int64),
         np.array(about["known"]["unlikeness"], np.float64),
     )
-    return Predictor(about["title"], about["classes"], about["resolution"], of_val, answer)
+    source = about.get("checkpoint_sha256", "unknown")
+    return Predictor(about["title"], about["classes"], about["resolution"], of_val, answer, source)
 
 
 def metadata(of_file: dict[str, str], path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ class Predictor:
         resolution: The side in pixels of the square input.
         known: scores, labels and unlikeness of val images, (V,) each: see `networks.calibration.Calibration`.
         answer: From pixels, uint8 (N, resolution, resolution, 3), to probabilities, float64 (N, K), and unlikeness, (N,).
+        checkpoint_sha256: Of the checkpoint from which it was exported; "" if it is a checkpoint itself.
     """
 
     title: str
@@ -26,6 +27,7 @@ class Predictor:
     resolution: int
     known: tuple[np.ndarray, np.ndarray, np.ndarray]
     answer: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    checkpoint_sha256: str = ""
 
 
 def load(path: Path) -> Predictor:

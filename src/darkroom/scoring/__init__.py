@@ -1,0 +1,1 @@
+"""`darkroom score`: a model on labelled images of another site, and operating points."""
