@@ -256,6 +256,10 @@ def predict(
     error_rate: Annotated[
         float, typer.Option(min=0.0001, max=0.5, help="How often the set of classes may lack the right one.")
     ] = 0.05,
+    explain: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Also write a picture of where the reason lies for each image to FOLDER."),
+    ] = None,
 ) -> None:
     """Classify images.
 
@@ -267,7 +271,8 @@ def predict(
     with _model_file(model, rev) as file:
         from darkroom.inference import session
 
-        raise typer.Exit(session.run(file, paths, session.Choices(output, form, top, probabilities, error_rate)))
+        choices = session.Choices(output, form, top, probabilities, error_rate, explain)
+        raise typer.Exit(session.run(file, paths, choices))
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -19,6 +19,10 @@ from darkroom.system.parallel import in_threads
 
 BATCH = 16  # files that are decoded, and images that are computed, at a time
 MEGAPIXELS = 100.0  # larger images are not decoded: a file of kilobytes can decode to gigabytes
+
+
+# Is told the paths, the pixels uint8 (N, R, R, 3) and the classes int64 (N,) of images that were classified.
+Witness = Callable[[Sequence[str], np.ndarray, np.ndarray], None]
 
 
 @dataclass(frozen=True)
@@ -77,16 +81,22 @@ def _in_folder(top: str) -> Iterator[str]:
                 yield str(Path(folder) / name)
 
 
-def predict(predictor: Predictor, paths: Iterable[str], limits: Limits) -> Iterator[Prediction]:
+def predict(
+    predictor: Predictor, paths: Iterable[str], limits: Limits, witness: Witness | None = None
+) -> Iterator[Prediction]:
     """The prediction for each of `paths`, in order. Files are decoded while the network computes."""
     nothing = np.zeros(0)
     stream = iter(paths)
     chunks = iter(lambda: list(islice(stream, BATCH)), [])
     for chunk in in_threads(partial(_decoded, predictor.resolution), chunks):
+        known = [path for path, content in chunk if isinstance(content, np.ndarray)]
         images = [content for _, content in chunk if isinstance(content, np.ndarray)]
         rows: Iterator[tuple[np.ndarray, float]] = iter(())
         if images:
-            probabilities, unlikeness = predictor.answer(np.stack(images))
+            pixels = np.stack(images)
+            probabilities, unlikeness = predictor.answer(pixels)
+            if witness:
+                witness(known, pixels, probabilities.argmax(1))
             rows = zip(probabilities, unlikeness, strict=True)
         for path, content in chunk:
             if isinstance(content, str):

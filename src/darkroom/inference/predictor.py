@@ -8,6 +8,8 @@ import numpy as np
 
 from darkroom.inference.locate import EXPORTED
 
+Explain = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
 
 @dataclass(frozen=True)
 class Predictor:
@@ -19,6 +21,9 @@ class Predictor:
         resolution: The side in pixels of the square input.
         known: scores, labels and unlikeness of val images, (V,) each: see `networks.calibration.Calibration`.
         answer: From pixels, uint8 (N, resolution, resolution, 3), to probabilities, float64 (N, K), and unlikeness, (N,).
+        explainer: Gives the function from pixels and N classes (indices, int64) to where in each image the reason lies, float32
+            (N, resolution, resolution), 0 to 1. It raises UserError if this network cannot be explained. None: no network of
+            this kind can.
     """
 
     title: str
@@ -26,6 +31,7 @@ class Predictor:
     resolution: int
     known: tuple[np.ndarray, np.ndarray, np.ndarray]
     answer: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    explainer: Callable[[], Explain] | None = None
 
 
 def load(path: Path) -> Predictor:
