@@ -276,6 +276,33 @@ def predict(
 
 
 @app.command()
+def serve(
+    model: Annotated[
+        str | None, typer.Option(help="A name from the project's list, a checkpoint, or an exported model.")
+    ] = None,
+    rev: Annotated[str | None, typer.Option(help="The Git revision whose model answers, such as v1.2.")] = None,
+    host: Annotated[str, typer.Option(help="Where to listen. Default: this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    error_rate: Annotated[
+        float, typer.Option(min=0.0001, max=0.5, help="How often the set of classes may lack the right one.")
+    ] = 0.05,
+    max_megabytes: Annotated[float, typer.Option(min=0.001, help="Of a request.")] = 32,
+    max_megapixels: Annotated[float, typer.Option(min=0.001, help="Of an image.")] = 50,
+    max_files: Annotated[int, typer.Option(min=1, help="In a request.")] = 32,
+    max_requests: Annotated[int, typer.Option(min=1, help="Uploads at a time.")] = 8,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Another name of this machine. May be repeated.")
+    ] = None,
+) -> None:
+    """Serve a model: a page to drop images on, and POST /predict for programs."""
+    with _model_file(model, rev) as file:
+        from darkroom.inference import serve
+
+        limits = (max_megabytes, max_megapixels, max_files, max_requests)
+        raise typer.Exit(serve.run(file, serve.Choices(host, port, error_rate, *limits, allow_host or [])))
+
+
+@app.command()
 def tune(
     space: Annotated[Path, typer.Argument(help="The YAML file with the search space.")] = Path("tune.yaml"),
     trials: Annotated[int, typer.Option(min=1, help="Number of trials to add.")] = 20,

@@ -85,10 +85,22 @@ def predict(
     predictor: Predictor, paths: Iterable[str], limits: Limits, witness: Witness | None = None
 ) -> Iterator[Prediction]:
     """The prediction for each of `paths`, in order. Files are decoded while the network computes."""
-    nothing = np.zeros(0)
     stream = iter(paths)
     chunks = iter(lambda: list(islice(stream, BATCH)), [])
     for chunk in in_threads(partial(_decoded, predictor.resolution), chunks):
+        yield from judged(predictor, chunk, limits, witness)
+
+
+def judged(
+    predictor: Predictor,
+    contents: Sequence[tuple[str, np.ndarray | str]],
+    limits: Limits,
+    witness: Witness | None = None,
+) -> Iterator[Prediction]:
+    """The prediction for each path, in order, from its pixels uint8 (R, R, 3) or from the reason why it cannot be read."""
+    nothing = np.zeros(0)
+    for at in range(0, len(contents), BATCH):
+        chunk = contents[at : at + BATCH]
         known = [path for path, content in chunk if isinstance(content, np.ndarray)]
         images = [content for _, content in chunk if isinstance(content, np.ndarray)]
         rows: Iterator[tuple[np.ndarray, float]] = iter(())
@@ -108,14 +120,15 @@ def predict(
 
 def _decoded(resolution: int, paths: Sequence[str]) -> list[tuple[str, np.ndarray | str]]:
     """Each path with the pixels of the network's input, or with the reason why it cannot be read."""
-    return [(path, _pixels(path, resolution)) for path in paths]
+    return [(path, pixels_of(path, resolution)) for path in paths]
 
 
-def _pixels(path: str, resolution: int) -> np.ndarray | str:
+def pixels_of(path: str, resolution: int, megapixels: float = MEGAPIXELS) -> np.ndarray | str:
+    """The image of a file as a model sees it, uint8 (resolution, resolution, 3), or the reason why it cannot be read."""
     if not Path(path).is_file():
         return "is no file" if Path(path).exists() else "does not exist"
     try:
-        image = survey.decoded(Path(path), MEGAPIXELS)
+        image = survey.decoded(Path(path), megapixels)
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     return image if isinstance(image, str) else resized(image, resolution)

@@ -41,13 +41,7 @@ def run(model: Path, paths: Sequence[str], choices: Choices) -> int:
     """
     asked = predictor.load(model)
     witness, picture = pictures(asked, choices.explain)
-    limits = conformal.limits_of(asked.known, len(asked.classes), choices.error_rate)
-    if not all(map(math.isfinite, limits.scores)):
-        print(
-            f"val has too few images to promise an error rate of {choices.error_rate:g}: every answer is unsure or unknown; "
-            "ask for a higher --error-rate",
-            file=sys.stderr,
-        )
+    limits = limits_at(asked, choices.error_rate)
     tally = output.Tally()
     with _target(choices.output) as stream:
         # On a terminal the lines themselves show the progress.
@@ -71,6 +65,18 @@ def run(model: Path, paths: Sequence[str], choices: Choices) -> int:
         raise UserError(f"there is no image in {', '.join(paths)}: name files or folders of images")
     print(tally.summary(asked.title, asked.classes, asked.known[1]), file=sys.stderr)
     return int(tally.failed > 0)
+
+
+def limits_at(asked: predictor.Predictor, error_rate: float) -> conformal.Limits:
+    """What decides whether the model answers. Says on standard error if val has too few images for this error rate."""
+    limits = conformal.limits_of(asked.known, len(asked.classes), error_rate)
+    if not all(map(math.isfinite, limits.scores)):
+        print(
+            f"val has too few images to promise an error rate of {error_rate:g}: every answer is unsure or unknown; "
+            "ask for a higher --error-rate",
+            file=sys.stderr,
+        )
+    return limits
 
 
 @contextmanager
