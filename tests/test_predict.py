@@ -1,10 +1,13 @@
 """`darkroom predict`: the same probabilities as evaluate, from any folder, for any file."""
 
 import csv
+import errno
 import io
 import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +18,8 @@ import torch
 from PIL import Image
 
 from conftest import read_csv, surroundings
+from darkroom.inference.predict import files_of
+from darkroom.system.errors import UserError
 
 
 def predict(*words: str | Path, cwd: Path, code: int = 0) -> str:
@@ -109,6 +114,46 @@ def test_a_pipe_that_closes_and_paths_on_standard_input(copy: Path) -> None:
     )
     assert len(done.stdout.splitlines()) == 2
     assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_leaves_whole_lines(copy: Path) -> None:
+    """One path of a stream that does not end is asked about, and Ctrl-C comes while the next is waited for."""
+    path = f"data/split/test/{read_csv(copy / 'plots/predictions.csv')[0]['path']}"
+    command: list[str | Path] = [Path(sys.executable).with_name("darkroom"), "predict", "-", "--model", "scratch"]
+    with subprocess.Popen(
+        command,
+        cwd=copy,
+        env=surroundings(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.write(f"{path}\n" * 1000)
+        process.stdin.flush()
+        printed = [process.stdout.readline() for _ in range(3)]  # the header and two rows
+        process.send_signal(signal.SIGINT)
+        process.stdin.close()
+        printed += process.stdout.readlines()
+        assert process.wait() == 130
+        assert process.stderr.read().count("interrupted") == 1
+    assert all(line.endswith("\n") and line.count(",") == printed[0].count(",") for line in printed)
+    assert len(set(printed[1:])) == 1
+
+
+@pytest.mark.fast
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user of the tests may be root, to whom every folder is open."""
+
+    def refuse(path: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=f"{tmp_path} cannot be listed \\(Permission denied\\): let this user read it"):
+        list(files_of([str(tmp_path)]))
 
 
 def test_mistakes_are_one_sentence(copy: Path, tmp_path: Path) -> None:

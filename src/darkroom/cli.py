@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,8 @@ from darkroom.system.errors import UserError
 FAIL_ON = "Exit with 1 if there is evidence, at the 5 % level, that an accuracy, in all or in one class, is worse."
 MAX_DROP = "Exit with 1 if METRIC falls by more than DROP, of any model or of MODEL. May be repeated."
 WAY_BACK = "These results are not committed: `git checkout -- . && dvc checkout` goes back to the last commit."
+MODEL = "A name from the project's list, or a checkpoint or exported file. Default: the best one on val."
+REV = "The Git revision whose model it is, such as v1.2."
 DEFAULT_BASE = "Default: the commit at which this branch left main."
 
 app = typer.Typer(
@@ -242,10 +245,8 @@ def seeds(
 @app.command()
 def predict(
     paths: Annotated[list[str] | None, typer.Argument(help="Files, folders, or - for paths on standard input.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="A name from the project's list, or a checkpoint. Default: the best one on val.")
-    ] = None,
-    rev: Annotated[str | None, typer.Option(help="The Git revision whose model answers, such as v1.2.")] = None,
+    model: Annotated[str | None, typer.Option(help=MODEL)] = None,
+    rev: Annotated[str | None, typer.Option(help=REV)] = None,
     output: Annotated[Path | None, typer.Option(help="Write to this file instead of standard output.")] = None,
     form: Annotated[
         settings.Format | None,
@@ -303,6 +304,27 @@ def serve(
 
 
 @app.command()
+def export(
+    model: Annotated[str | None, typer.Option(help=MODEL)] = None,
+    rev: Annotated[str | None, typer.Option(help=REV)] = None,
+    output: Annotated[Path | None, typer.Option(help="The file to write. Default: NAME.onnx in this folder.")] = None,
+    check: Annotated[
+        str, typer.Option(metavar="FOLDER", help="The images on which the file must agree with the checkpoint.")
+    ] = "data/split/test",
+) -> None:
+    """Write a model as an ONNX file, which needs no torch: normalisation, flips, temperature and softmax are in it.
+
+    A file that does not agree with the checkpoint on every image of the check is not written.
+    """
+    with _model_file(model, rev) as file:
+        if file.suffix == locate.EXPORTED:
+            raise UserError(f"--model {file} is exported already: name a checkpoint")
+        from darkroom.inference import export
+
+        export.export(file, check, output or Path(f"{file.stem}{locate.EXPORTED}"))
+
+
+@app.command()
 def tune(
     space: Annotated[Path, typer.Argument(help="The YAML file with the search space.")] = Path("tune.yaml"),
     trials: Annotated[int, typer.Option(min=1, help="Number of trials to add.")] = 20,
@@ -323,6 +345,11 @@ def _model_file(model: str | None, revision: str | None) -> Iterator[Path]:
     """Yield the file of the model that the options name. If it needs torch, torch is set up, before anything imports NumPy."""
     with locate.model_file(model, revision) as file:
         if file.suffix != locate.EXPORTED:
+            if find_spec("torch") is None:
+                raise UserError(
+                    f"{file} needs torch, which is not installed: `pip install -r requirements.txt`, or export the model where "
+                    "torch is (`darkroom export`)"
+                )
             from darkroom.system import determinism
 
             determinism.prepare(settings.RUN)

@@ -19,21 +19,32 @@ def load(path: Path) -> Predictor:
     """The model in the file `path`.
 
     Raises:
-        UserError: ONNX Runtime is not installed; the file is missing, or no file of `darkroom export`.
+        UserError: ONNX Runtime is not installed; the file is missing, or is no file of `darkroom export`.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}): check its name, or write it by `darkroom export`"
+        ) from None
+    return of_content(content, path)
+
+
+def of_content(content: bytes, path: Path) -> Predictor:
+    """The model in the bytes of an exported file, which messages call `path`.
+
+    Raises:
+        UserError: ONNX Runtime is not installed, or this is no file of `darkroom export`.
     """
     try:
         import onnxruntime
     except ImportError:
-        raise UserError(
-            f"{path} needs ONNX Runtime: `pip install -r requirements/export.txt`, or `pip install onnxruntime`"
-        ) from None
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: check its name, or write it by `darkroom export`")
+        raise UserError(f"{path} needs ONNX Runtime: `pip install -r requirements/predict.txt`") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = parallel.cores()
     options.log_severity_level = 4  # its own messages on a broken file: ours follows
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception:  # its errors have no common class
         raise UserError(f"{path} cannot be read as an ONNX file: write it again by `darkroom export`") from None
     about = metadata(session.get_modelmeta().custom_metadata_map, path)

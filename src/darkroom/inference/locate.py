@@ -62,9 +62,8 @@ def _path(model: str | None) -> Path:
         raise UserError(f"--model {model}: there is no project here that has this name in its list: say a path")
     found = sorted(path for suffix in (CHECKPOINT, EXPORTED) for path in Path().glob(f"*{suffix}"))
     if len(found) != 1:
-        raise UserError(
-            f"there are {len(found)} models (*{CHECKPOINT}, *{EXPORTED}) in this folder: say which one by --model"
-        )
+        there_are = f"{len(found)} models" if found else "no model"
+        raise UserError(f"this folder has {there_are} (*{CHECKPOINT}, *{EXPORTED}): name one by --model")
     return found[0]
 
 

@@ -111,7 +111,7 @@ class Tally:
         there = sorted(self.classes, key=lambda k: (-self.classes[k], k))[:SHOWN]
         named = ", ".join(f"{classes[k]} {self.classes[k] / total:.0%} (val {mix[k]:.0%})" for k in there)
         rest = f", and {len(self.classes) - SHOWN} other classes" if len(self.classes) > SHOWN else ""
-        failed = f"; {self.failed} files could not be read" if self.failed else ""
+        failed = f"; files that could not be read: {self.failed}" if self.failed else ""
         return (
             f"{total} images, {title} model: {shares} (of known images about {conformal.UNKNOWN_RATE:.0%} is unknown); "
             f"{named}{rest}{failed}"

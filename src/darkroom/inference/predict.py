@@ -85,9 +85,7 @@ def predict(
     predictor: Predictor, paths: Iterable[str], limits: Limits, witness: Witness | None = None
 ) -> Iterator[Prediction]:
     """The prediction for each of `paths`, in order. Files are decoded while the network computes."""
-    stream = iter(paths)
-    chunks = iter(lambda: list(islice(stream, BATCH)), [])
-    for chunk in in_threads(partial(_decoded, predictor.resolution), chunks):
+    for chunk in chunks_of(paths, predictor.resolution):
         yield from judged(predictor, chunk, limits, witness)
 
 
@@ -118,8 +116,17 @@ def judged(
                 yield Prediction(path, "", row, limits.sets(row), bool(unlike > limits.unlikeness))
 
 
+def chunks_of(paths: Iterable[str], resolution: int) -> Iterator[list[tuple[str, np.ndarray | str]]]:
+    """The files in order, `BATCH` at a time: each path with the pixels of the network's input, or why it cannot be read.
+
+    Pixels are uint8 (resolution, resolution, 3).
+    """
+    stream = iter(paths)
+    chunks = iter(lambda: list(islice(stream, BATCH)), [])
+    yield from in_threads(partial(_decoded, resolution), chunks)
+
+
 def _decoded(resolution: int, paths: Sequence[str]) -> list[tuple[str, np.ndarray | str]]:
-    """Each path with the pixels of the network's input, or with the reason why it cannot be read."""
     return [(path, pixels_of(path, resolution)) for path in paths]
 
 
