@@ -1,5 +1,7 @@
 """Models that need no project: a network with made-up calibration, as a checkpoint has it."""
 
+from typing import Any
+
 import torch
 
 from darkroom.networks.calibration import Calibration, Space
@@ -8,7 +10,7 @@ from darkroom.networks.classifier import Classifier
 from darkroom.networks.registry import Model
 
 
-def model_of(network: Classifier, architecture: str, options: dict[str, object], side: int, flips: list[str]) -> Model:
+def model_of(network: Classifier, architecture: str, options: dict[str, Any], side: int, flips: list[str]) -> Model:
     """`network` for images of `side` pixels, with 60 val images that it knew well."""
     classes, width = network.head.out_features, network.head.in_features
     names = [f"class {k}" for k in range(classes)]

@@ -53,29 +53,43 @@ class Decoders:
     async def pixels(self, content: bytes) -> np.ndarray | str:
         """The image in a file, uint8 (resolution, resolution, 3), or the reason why it cannot be read."""
         place = await self.idle.get()
-        whole = False
         try:
-            process = await self.process_of(place)
-            kind, reply = await asyncio.wait_for(_ask(process, content), SECONDS)
-            whole = True
+            reply = await self._reply(place, content) or await self._reply(place, content)
         except TimeoutError:
             return f"takes longer than {SECONDS} seconds to decode"
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return "kills its decoder"
-        finally:  # also if this request is cancelled: a reply that nobody reads would be taken for the next one
-            if not whole:
-                _end(place)
+        finally:
             self.idle.put_nowait(place)
-        if kind == decoding.BUG:
-            LOG.error("an image could not be decoded:\n%s", reply.decode())
-            return "cannot be decoded"
-        if kind == decoding.REASON:
-            return reply.decode()
-        return np.frombuffer(reply, np.uint8).reshape(self.resolution, self.resolution, 3)
+        match reply:
+            case None:  # twice: once, a process may have been ended for want of memory elsewhere
+                return "kills its decoder"
+            case decoding.PIXELS, pixels:
+                return np.frombuffer(pixels, np.uint8).reshape(self.resolution, self.resolution, 3)
+            case decoding.REASON, reason:
+                return reason.decode()
+            case _, trace:
+                LOG.error("an image could not be decoded:\n%s", trace.decode())
+                return "cannot be decoded"
+
+    async def _reply(self, place: Place, content: bytes) -> tuple[bytes, bytes] | None:
+        """What the process at `place` replies to a file; None if it ends instead.
+
+        Raises:
+            TimeoutError: It takes too long.
+        """
+        reply = None
+        try:
+            process = await self.process_of(place)
+            reply = await asyncio.wait_for(_ask(process, content), SECONDS)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:  # also if this request is cancelled: a reply that nobody reads would be taken for the next one
+            if not reply:
+                _end(place)
+        return reply
 
     async def process_of(self, place: Place) -> Process:
         """The process of this place, which can take a file. It is started if it does not run."""
-        if place.process and place.process.returncode is None:
+        if place.process:
             return place.process
         arguments = [self.resolution, self.megapixels, place.file, os.getpid()]
         place.process = await asyncio.create_subprocess_exec(
@@ -111,9 +125,10 @@ async def running(resolution: int, megapixels: float) -> AsyncIterator[Decoders]
             yield decoders
         finally:
             for place in places:
+                process = place.process
                 _end(place)
-                if place.process:
-                    await place.process.wait()
+                if process:
+                    await process.wait()
 
 
 async def _ask(process: Process, content: bytes) -> tuple[bytes, bytes]:
@@ -133,6 +148,8 @@ async def _reply(process: Process) -> tuple[bytes, bytes]:
 
 
 def _end(place: Place) -> None:
+    """End the process, if one runs. The next file starts another one."""
     if place.process:
         with contextlib.suppress(ProcessLookupError):
             place.process.kill()
+        place.process = None

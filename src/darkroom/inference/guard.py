@@ -8,12 +8,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 UPLOAD_SECONDS = 60  # that a request may take to arrive
+TAIL = 1000  # bytes of a body in which its last boundary is sought
 RETRY_SECONDS = 1  # after which a refused request may be sent again
 HEADERS = {
     # A page loads nothing from other hosts, runs no script of its own text, and is shown in no frame.
@@ -62,7 +64,8 @@ class Guard:
         else:
             self.under_way += 1
             try:
-                await self.app(scope, _in_time(receive), send_with_headers)
+                content_type = Headers(scope=scope).get("content-type", "")
+                await self.app(scope, whole(receive, content_type), send_with_headers)
             finally:
                 self.under_way -= 1
 
@@ -118,19 +121,33 @@ def _sentence(status: int, text: str, headers: dict[str, str] | None = None) -> 
     return JSONResponse({"detail": text}, status, headers)
 
 
-def _in_time(receive: Receive) -> Receive:
-    """`receive`, until the request has taken too long to arrive: a client that sends nothing would keep its place for ever."""
-    deadline = time.monotonic() + UPLOAD_SECONDS
-    arrived = False
+def whole(receive: Receive, content_type: str) -> Receive:
+    """`receive`, but it raises if the body takes too long or is cut off.
 
-    async def receive_in_time() -> Message:
-        nonlocal arrived
+    A client that sends nothing would keep its place for ever. Of a form that is cut off, the last file would be missing in the
+    answer without a word.
+
+    Raises:
+        HTTPException: From what is returned: 408 or 400.
+    """
+    deadline = time.monotonic() + UPLOAD_SECONDS
+    boundary = parse_options_header(content_type)[1].get(b"boundary")
+    end = b"--" + boundary + b"--" if boundary else b""
+    tail, arrived = b"", False
+
+    async def receive_whole() -> Message:
+        nonlocal tail, arrived
         try:
             left = None if arrived else max(0.0, deadline - time.monotonic())
             message = await asyncio.wait_for(receive(), left)
         except TimeoutError:
             raise HTTPException(408, f"the request took longer than {UPLOAD_SECONDS} seconds to arrive") from None
+        if arrived or message["type"] != "http.request":
+            return message
+        tail = (tail + message.get("body", b"")[-TAIL:])[-TAIL:]
         arrived = not message.get("more_body", False)
+        if arrived and tail and end not in tail:
+            raise HTTPException(400, "the form is cut off: it lacks its last boundary")
         return message
 
-    return receive_in_time
+    return receive_whole

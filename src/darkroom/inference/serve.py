@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import logging
 import os
 import socket
 import sys
@@ -54,6 +55,7 @@ def run(model: Path, choices: Choices) -> int:
         service = app.Service(asked, limits, explain, choices.megabytes, choices.megapixels, choices.files)
         names = guard.names_of(choices.host, choices.allowed)
         guarded = guard.Guard(app.build(service), names, choices.requests)
+        logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of processes that are ended on purpose
         config = uvicorn.Config(
             guarded,
             http="h11",  # the same on every machine, whatever else is installed
