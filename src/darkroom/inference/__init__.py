@@ -1,1 +1,1 @@
-"""Using a model: `darkroom predict`."""
+"""Using a model: `darkroom predict`, `export`, `serve`."""

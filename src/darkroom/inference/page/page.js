@@ -25,7 +25,7 @@ function percent(share) {
 async function introduce() {
   const answer = await fetch("/model");
   about = await answer.json();
-  document.title = `${about.title} – Darkroom`;
+  document.title = `${about.title} - Darkroom`;
   byId("title").textContent = `Which of ${about.classes.length} classes? (${about.title} model)`;
   byId("limits").textContent = `up to ${about.max_megabytes} MB and ${about.max_megapixels} megapixels each`;
   byId("heat-means").hidden = !about.explains;
