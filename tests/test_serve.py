@@ -220,6 +220,7 @@ def test_what_it_refuses(server: Server) -> None:
         (421, "--allow-host", good, {**FORM, "Host": f"evil.example:{server.port}"}),
         (403, "another site", good, {**FORM, "Origin": "https://evil.example"}),
         (403, "another site", good, {**FORM, "Origin": "null"}),
+        (403, "another site", good, {**FORM, "Origin": "http://["}),
         (403, "another site", good, {**FORM, "Origin": f"http://127.0.0.1:{server.port + 1}"}),
         (200, "", good, {**FORM, "Origin": f"http://{own}", "Host": own}),
         (200, "", good, {**FORM, "Origin": f"http://localhost:{server.port}", "Host": f"localhost:{server.port}"}),

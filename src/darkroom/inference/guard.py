@@ -78,7 +78,7 @@ class Guard:
         if scope["method"] in ("GET", "HEAD"):
             return None
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.partition("://")[2].lower() != host.lower():
             return _sentence(403, "a page of another site cannot send images to this server")
         if self.under_way >= self.uploads:
             return _sentence(503, "too many requests at a time: send it again", {"retry-after": str(RETRY_SECONDS)})
