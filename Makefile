@@ -21,7 +21,8 @@ setup: .venv/ready
 	@touch $@
 
 test: setup
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/tune.txt -r requirements/export.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/tune.txt \
+	  -r requirements/export.txt -r requirements/serve.txt -r requirements/browser.txt
 	@$(BIN)/ruff format --check --quiet src tests benchmarks
 	@$(BIN)/ruff check --quiet src tests benchmarks
 	@$(BIN)/mypy

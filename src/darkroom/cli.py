@@ -270,6 +270,10 @@ def predict(
     error_rate: Annotated[
         float, typer.Option(min=0.0001, max=0.5, help="How often the set of classes may lack the right one.")
     ] = 0.05,
+    explain: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Also write a picture of where the reason lies for each image to FOLDER."),
+    ] = None,
 ) -> None:
     """Classify images.
 
@@ -281,7 +285,35 @@ def predict(
     with _model_file(model, rev) as file:
         from darkroom.inference import session
 
-        raise typer.Exit(session.run(file, paths, session.Choices(output, form, top, probabilities, error_rate)))
+        choices = session.Choices(output, form, top, probabilities, error_rate, explain)
+        raise typer.Exit(session.run(file, paths, choices))
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        str | None, typer.Option(help="A name from the project's list, a checkpoint, or an exported model.")
+    ] = None,
+    rev: Annotated[str | None, typer.Option(help="The Git revision whose model answers, such as v1.2.")] = None,
+    host: Annotated[str, typer.Option(help="Where to listen. Default: this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    error_rate: Annotated[
+        float, typer.Option(min=0.0001, max=0.5, help="How often the set of classes may lack the right one.")
+    ] = 0.05,
+    max_megabytes: Annotated[float, typer.Option(min=0.001, help="Of a request.")] = 32,
+    max_megapixels: Annotated[float, typer.Option(min=0.001, help="Of an image.")] = 50,
+    max_files: Annotated[int, typer.Option(min=1, help="In a request.")] = 32,
+    max_requests: Annotated[int, typer.Option(min=1, help="Uploads at a time.")] = 8,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Another name of this machine. May be repeated.")
+    ] = None,
+) -> None:
+    """Serve a model: a page to drop images on, and POST /predict for programs."""
+    with _model_file(model, rev) as file:
+        from darkroom.serving import server
+
+        limits = (max_megabytes, max_megapixels, max_files, max_requests)
+        raise typer.Exit(server.run(file, server.Choices(host, port, error_rate, *limits, allow_host or [])))
 
 
 @app.command()

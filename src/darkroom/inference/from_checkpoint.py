@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from darkroom.inference import settings
-from darkroom.inference.predictor import Predictor
+from darkroom.inference.predictor import Explain, Predictor
 from darkroom.networks import forward, registry
 from darkroom.networks.calibration import calibrated, unlikeness
 
@@ -27,5 +27,12 @@ def of_model(model: registry.Model) -> Predictor:
         logits, features = forward.look(model.network, pixels, model.about, settings.RUN)
         return calibrated(logits, known.temperature).numpy().round(6), unlikeness(features, known.space).numpy()
 
+    def explainer() -> Explain:
+        from darkroom.inference import explain  # imports matplotlib and Captum
+
+        return explain.of_model(model)
+
     of_val = known.scores.numpy(), known.labels.numpy(), known.unlikeness.numpy()
-    return Predictor(model.about.title, model.about.classes, model.about.resolution, of_val, answer)
+    return Predictor(
+        model.about.title, model.about.classes, model.about.resolution, of_val, answer, explainer=explainer
+    )

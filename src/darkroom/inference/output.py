@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,7 @@ from darkroom.evaluation import conformal
 from darkroom.inference.predict import Prediction
 
 SHOWN = 5  # classes in the summary
+Picture = Callable[[str], str]  # from the path of an image to the name of the picture that explains its prediction
 
 
 def ranked(prediction: Prediction, top: int) -> list[int]:
@@ -28,21 +29,27 @@ def as_table(predictions: Iterable[Prediction], classes: Sequence[str], top: int
         yield f"{best}  {one.answer:<7}  {one.path}" if not one.reason else f"{one.path} {one.reason}"
 
 
-def as_csv(predictions: Iterable[Prediction], classes: Sequence[str], top: int, every: bool) -> Iterator[str]:
+def as_csv(
+    predictions: Iterable[Prediction], classes: Sequence[str], top: int, every: bool, picture: Picture | None = None
+) -> Iterator[str]:
     """A header, then a row per file. `every`: a column with the probability of each class."""
     best = [name for rank in range(2, top + 1) for name in (f"class_{rank}", f"probability_{rank}")]
     every_class = [f"probability_of_{label}" for label in classes] if every else []
-    yield _row(["path", "class", "probability", "answer", "set", "reason", *best, *every_class])
+    explained = ["explanation"] if picture else []
+    header = ["path", "class", "probability", "answer", "set", "reason", *explained, *best, *every_class]
+    yield _row(header)
     for one in predictions:
         if one.reason:
-            yield _row([one.path, "", "", "", "", one.reason, *[""] * (len(best) + len(every_class))])
+            yield _row([one.path, "", "", "", "", one.reason, *[""] * (len(header) - 6)])
             continue
         first, *others = ranked(one, top)
         in_set = " | ".join(classes[k] for k in np.flatnonzero(one.in_set).tolist())
         pairs = [cell for k in others for cell in (classes[k], one.probabilities[k])]
         pairs += [""] * (len(best) - len(pairs))  # there may be fewer classes than `top`
         probabilities = one.probabilities.tolist() if every else []
-        yield _row([one.path, classes[first], one.probabilities[first], one.answer, in_set, "", *pairs, *probabilities])
+        name = [picture(one.path)] if picture else []
+        first_cells = [one.path, classes[first], one.probabilities[first], one.answer, in_set, ""]
+        yield _row([*first_cells, *name, *pairs, *probabilities])
 
 
 def _row(cells: Sequence[object]) -> str:
@@ -51,7 +58,9 @@ def _row(cells: Sequence[object]) -> str:
     return text.getvalue()
 
 
-def as_json(predictions: Iterable[Prediction], classes: Sequence[str], top: int, every: bool) -> Iterator[str]:
+def as_json(
+    predictions: Iterable[Prediction], classes: Sequence[str], top: int, every: bool, picture: Picture | None = None
+) -> Iterator[str]:
     """A JSON object per file. `every`: with the probability of each class."""
     for one in predictions:
         if one.reason:
@@ -65,6 +74,8 @@ def as_json(predictions: Iterable[Prediction], classes: Sequence[str], top: int,
             "answer": one.answer,
             "set": [classes[k] for k in np.flatnonzero(one.in_set).tolist()],
         }
+        if picture:
+            row["explanation"] = picture(one.path)
         if top > 1:
             row["top"] = {classes[k]: float(one.probabilities[k]) for k in best}
         if every:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -19,6 +19,10 @@ from darkroom.system.parallel import in_threads
 
 BATCH = 16  # files that are decoded, and images that are computed, at a time
 MEGAPIXELS = 100.0  # larger images are not decoded: a file of kilobytes can decode to gigabytes
+
+
+# Is told the paths, the pixels uint8 (N, R, R, 3) and the classes int64 (N,) of images that were classified.
+Witness = Callable[[Sequence[str], np.ndarray, np.ndarray], None]
 
 
 @dataclass(frozen=True)
@@ -77,14 +81,32 @@ def _in_folder(top: str) -> Iterator[str]:
                 yield str(Path(folder) / name)
 
 
-def predict(predictor: Predictor, paths: Iterable[str], limits: Limits) -> Iterator[Prediction]:
+def predict(
+    predictor: Predictor, paths: Iterable[str], limits: Limits, witness: Witness | None = None
+) -> Iterator[Prediction]:
     """The prediction for each of `paths`, in order. Files are decoded while the network computes."""
-    nothing = np.zeros(0)
     for chunk in chunks_of(paths, predictor.resolution):
+        yield from judged(predictor, chunk, limits, witness)
+
+
+def judged(
+    predictor: Predictor,
+    contents: Sequence[tuple[str, np.ndarray | str]],
+    limits: Limits,
+    witness: Witness | None = None,
+) -> Iterator[Prediction]:
+    """The prediction for each path, in order, from its pixels uint8 (R, R, 3) or from the reason why it cannot be read."""
+    nothing = np.zeros(0)
+    for at in range(0, len(contents), BATCH):
+        chunk = contents[at : at + BATCH]
+        known = [path for path, content in chunk if isinstance(content, np.ndarray)]
         images = [content for _, content in chunk if isinstance(content, np.ndarray)]
         rows: Iterator[tuple[np.ndarray, float]] = iter(())
         if images:
-            probabilities, unlikeness = predictor.answer(np.stack(images))
+            pixels = np.stack(images)
+            probabilities, unlikeness = predictor.answer(pixels)
+            if witness:
+                witness(known, pixels, probabilities.argmax(1))
             rows = zip(probabilities, unlikeness, strict=True)
         for path, content in chunk:
             if isinstance(content, str):
@@ -105,14 +127,15 @@ def chunks_of(paths: Iterable[str], resolution: int) -> Iterator[list[tuple[str,
 
 
 def _decoded(resolution: int, paths: Sequence[str]) -> list[tuple[str, np.ndarray | str]]:
-    return [(path, _pixels(path, resolution)) for path in paths]
+    return [(path, pixels_of(path, resolution)) for path in paths]
 
 
-def _pixels(path: str, resolution: int) -> np.ndarray | str:
+def pixels_of(path: str, resolution: int, megapixels: float = MEGAPIXELS) -> np.ndarray | str:
+    """The image of a file as a model sees it, uint8 (resolution, resolution, 3), or the reason why it cannot be read."""
     if not Path(path).is_file():
         return "is no file" if Path(path).exists() else "does not exist"
     try:
-        image = survey.decoded(Path(path), MEGAPIXELS)
+        image = survey.decoded(Path(path), megapixels)
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     return image if isinstance(image, str) else resized(image, resolution)

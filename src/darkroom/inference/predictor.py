@@ -8,6 +8,8 @@ import numpy as np
 
 from darkroom.inference.locate import EXPORTED
 
+Explain = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
 
 @dataclass(frozen=True)
 class Predictor:
@@ -20,6 +22,9 @@ class Predictor:
         known: scores, labels and unlikeness of val images, (V,) each: see `networks.calibration.Calibration`.
         answer: From pixels, uint8 (N, resolution, resolution, 3), to probabilities, float64 (N, K), and unlikeness, (N,).
         checkpoint_sha256: Of the checkpoint from which it was exported; "" if it is a checkpoint itself.
+        explainer: Gives the function from pixels and N classes (indices, int64) to where in each image the reason lies, float32
+            (N, resolution, resolution), 0 to 1. It raises UserError if this network cannot be explained. None: no network of
+            this kind can.
     """
 
     title: str
@@ -28,6 +33,7 @@ class Predictor:
     known: tuple[np.ndarray, np.ndarray, np.ndarray]
     answer: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
     checkpoint_sha256: str = ""
+    explainer: Callable[[], Explain] | None = None
 
 
 def load(path: Path) -> Predictor:

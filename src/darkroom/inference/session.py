@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from darkroom.evaluation import conformal
 from darkroom.inference import output, predictor
-from darkroom.inference.predict import Prediction, files_of, predict
+from darkroom.inference.predict import Prediction, Witness, files_of, predict
 from darkroom.inference.settings import Format
 from darkroom.system.errors import UserError
 
@@ -27,6 +27,7 @@ class Choices:
     top: int
     probabilities: bool
     error_rate: float
+    explain: Path | None = None
 
 
 def run(model: Path, paths: Sequence[str], choices: Choices) -> int:
@@ -39,20 +40,20 @@ def run(model: Path, paths: Sequence[str], choices: Choices) -> int:
         UserError: The model cannot be used, there is no image, or the output cannot be written.
     """
     asked = predictor.load(model)
-    limits = conformal.limits_of(asked.known, len(asked.classes), choices.error_rate)
-    if not all(map(math.isfinite, limits.scores)):
-        print(
-            f"val has too few images to promise an error rate of {choices.error_rate:g}: every answer is unsure or unknown; "
-            "ask for a higher --error-rate",
-            file=sys.stderr,
-        )
+    witness, picture = pictures(asked, choices.explain)
+    limits = limits_at(asked, choices.error_rate)
     tally = output.Tally()
     with _target(choices.output) as stream:
         # On a terminal the lines themselves show the progress.
-        bar = tqdm(predict(asked, files_of(paths), limits), unit="image", leave=False, disable=stream.isatty() or None)
+        bar = tqdm(
+            predict(asked, files_of(paths), limits, witness),
+            unit="image",
+            leave=False,
+            disable=stream.isatty() or None,
+        )
         predictions = tally.watch(bar)
         try:
-            for line in _lines(predictions, asked.classes, choices, stream):
+            for line in _lines(predictions, asked.classes, choices, stream, picture):
                 print(line, file=stream, flush=True)
         except BrokenPipeError:  # such as `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -64,6 +65,18 @@ def run(model: Path, paths: Sequence[str], choices: Choices) -> int:
         raise UserError(f"there is no image in {', '.join(paths)}: name files or folders of images")
     print(tally.summary(asked.title, asked.classes, asked.known[1]), file=sys.stderr)
     return int(tally.failed > 0)
+
+
+def limits_at(asked: predictor.Predictor, error_rate: float) -> conformal.Limits:
+    """What decides whether the model answers. Says on standard error if val has too few images for this error rate."""
+    limits = conformal.limits_of(asked.known, len(asked.classes), error_rate)
+    if not all(map(math.isfinite, limits.scores)):
+        print(
+            f"val has too few images to promise an error rate of {error_rate:g}: every answer is unsure or unknown; "
+            "ask for a higher --error-rate",
+            file=sys.stderr,
+        )
+    return limits
 
 
 @contextmanager
@@ -79,14 +92,34 @@ def _target(path: Path | None) -> Iterator[TextIO]:
         raise UserError(f"--output {path}: cannot be written ({error.strerror}): name another file") from None
 
 
+def pictures(asked: predictor.Predictor, folder: Path | None) -> tuple[Witness | None, output.Picture | None]:
+    """What writes the pictures into `folder`, and what names them.
+
+    Raises:
+        UserError: This model cannot be explained, or the folder cannot be made.
+    """
+    if folder is None:
+        return None, None
+    if asked.explainer is None:
+        raise UserError("an exported model cannot be explained: name the checkpoint (.pth) that it was made from")
+    explain = asked.explainer()
+    from darkroom.inference import overlays
+
+    return overlays.writer(explain, folder), overlays.name_of
+
+
 def _lines(
-    predictions: Iterable[Prediction], classes: Sequence[str], choices: Choices, stream: TextIO
+    predictions: Iterable[Prediction],
+    classes: Sequence[str],
+    choices: Choices,
+    stream: TextIO,
+    picture: output.Picture | None,
 ) -> Iterator[str]:
     """The lines in the format that is chosen."""
     match choices.format or ("table" if stream.isatty() else "csv"):
         case "csv":
-            return output.as_csv(predictions, classes, choices.top, choices.probabilities)
+            return output.as_csv(predictions, classes, choices.top, choices.probabilities, picture)
         case "json":
-            return output.as_json(predictions, classes, choices.top, choices.probabilities)
+            return output.as_json(predictions, classes, choices.top, choices.probabilities, picture)
         case _:
             return output.as_table(predictions, classes, len(classes) if choices.probabilities else choices.top)

@@ -1,0 +1,1 @@
+"""`darkroom serve`: a model behind HTTP, with a page."""
