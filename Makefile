@@ -21,8 +21,8 @@ setup: .venv/ready
 	@touch $@
 
 test: setup
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/tune.txt \
-	  -r requirements/export.txt -r requirements/serve.txt -r requirements/browser.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/extras/tune.txt \
+	  -r requirements/extras/export.txt -r requirements/extras/serve.txt -r requirements/extras/browser.txt
 	@$(BIN)/ruff format --check --quiet src tests benchmarks
 	@$(BIN)/ruff check --quiet src tests benchmarks
 	@$(BIN)/mypy
@@ -54,9 +54,9 @@ bench: all .venv-bench/ready
 	@$(if $(QUICK),,$(BIN)/python benchmarks/busy.py)
 	@$(BIN)/python benchmarks/overhead.py $(if $(QUICK),--rounds 1)
 
-.venv-bench/ready: requirements/bench.txt .venv/ready
+.venv-bench/ready: requirements/extras/bench.txt .venv/ready
 	@$(PYTHON) -m venv .venv-bench
 	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' \
 	  > "$$(.venv-bench/bin/python -c 'import site; print(site.getsitepackages()[0])')/darkroom.pth"
-	@.venv-bench/bin/python -m pip install --disable-pip-version-check --no-deps -r requirements/bench.txt
+	@.venv-bench/bin/python -m pip install --disable-pip-version-check --no-deps -r requirements/extras/bench.txt
 	@touch $@

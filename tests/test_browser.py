@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytest.importorskip("fastapi_offline", reason="needs FastAPI and more: pip install -r requirements/serve.txt")
+pytest.importorskip("fastapi_offline", reason="needs FastAPI and more: pip install -r requirements/extras/serve.txt")
 playwright = pytest.importorskip(
-    "playwright.sync_api", reason="needs Playwright: pip install -r requirements/browser.txt"
+    "playwright.sync_api", reason="needs Playwright: pip install -r requirements/extras/browser.txt"
 )
 if CHROMIUM is None:
     pytest.skip("needs a browser: apt-get install chromium", allow_module_level=True)

@@ -109,3 +109,11 @@ def test_another_direction_and_another_length_are_unlike() -> None:
 def test_risk_coverage_by_hand() -> None:
     right, confidence = np.array([True, False, True, True]), np.array([0.9, 0.5, 0.8, 0.4])
     assert metrics.risk_coverage(right, confidence) == [(0.25, 0), (0.5, 0), (0.75, 1 / 3), (1, 0.25)]
+
+
+@pytest.mark.fast
+def test_sure_is_the_most_probable_class_alone() -> None:
+    """Not another class alone, which thresholds of one's own allow, nor several or none."""
+    probabilities = np.array([[0.6, 0.4], [0.6, 0.4], [0.6, 0.4], [0.4, 0.6]])
+    in_set = np.array([[True, False], [False, True], [True, True], [False, False]])
+    assert conformal.sure(in_set, probabilities).tolist() == [True, False, False, False]

@@ -26,8 +26,8 @@ import pytest
 import torch
 from PIL import Image
 
-pytest.importorskip("fastapi_offline", reason="needs FastAPI and more: pip install -r requirements/serve.txt")
-pytest.importorskip("uvicorn", reason="needs uvicorn: pip install -r requirements/serve.txt")
+pytest.importorskip("fastapi_offline", reason="needs FastAPI and more: pip install -r requirements/extras/serve.txt")
+pytest.importorskip("uvicorn", reason="needs uvicorn: pip install -r requirements/extras/serve.txt")
 
 import handmade
 from conftest import surroundings, wait_until_none
@@ -384,8 +384,8 @@ def test_pages_and_no_other_files(server: Server) -> None:
 
 def test_an_exported_model_and_the_end(model: Path, tmp_path: Path) -> None:
     """Without heat maps and torch. Ctrl-C ends it with the processes that it started."""
-    pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install -r requirements/export.txt")
-    pytest.importorskip("onnxscript", reason="needs onnxscript: pip install -r requirements/export.txt")
+    pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install -r requirements/extras/export.txt")
+    pytest.importorskip("onnxscript", reason="needs onnxscript: pip install -r requirements/extras/export.txt")
     from darkroom.inference import export
 
     exported = tmp_path / "m.onnx"
@@ -424,7 +424,7 @@ def test_mistakes_are_one_sentence(model: Path, monkeypatch: pytest.MonkeyPatch)
             with pytest.raises(UserError, match=message):
                 serving.run(model, choices)
     monkeypatch.setitem(sys.modules, "fastapi_offline", None)
-    with pytest.raises(UserError, match=r"needs fastapi_offline: `pip install -r requirements/serve\.txt`"):
+    with pytest.raises(UserError, match=r"needs fastapi_offline: `pip install -r requirements/extras/serve\.txt`"):
         serving.run(model, serving.Choices("127.0.0.1", 0, 0.1, 1, 1, 1, 1, []))
 
 

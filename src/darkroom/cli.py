@@ -277,7 +277,7 @@ def predict(
 ) -> None:
     """Classify images.
 
-    Each file gets a class, its probability, and an answer: sure (one class), unsure (several or none at the error rate) or
+    Each file gets a class, its probability, and an answer: sure (at the error rate it can have this class alone), unsure, or
     unknown (unlike the training images). The exit code is 1 if a file cannot be read.
     """
     if not paths:

@@ -31,6 +31,16 @@ class Limits:
         return found
 
 
+def sure(in_set: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Whether the set of each image holds its most probable class and no other: bool (N,), from two arrays (N, K).
+
+    Each class has a threshold of its own, so that a single class in the set need not be the most probable one.
+    """
+    of_predicted = np.take_along_axis(in_set, probabilities.argmax(1)[:, None], axis=1)[:, 0]
+    found: np.ndarray = of_predicted & (in_set.sum(1) == 1)
+    return found
+
+
 def limits_of(known: tuple[np.ndarray, np.ndarray, np.ndarray], classes: int, error_rate: float = ERROR_RATE) -> Limits:
     """The limits for an error rate.
 

@@ -25,7 +25,7 @@ try:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
 except ImportError:
-    raise UserError("the search needs Optuna: `pip install -r requirements/tune.txt`") from None
+    raise UserError("the search needs Optuna: `pip install -r requirements/extras/tune.txt`") from None
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # `search` prints a line per trial
 

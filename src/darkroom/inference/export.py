@@ -100,7 +100,9 @@ def as_onnx(model: registry.Model, sha256: str) -> bytes:
         import onnx
         import onnxscript  # noqa: F401  torch's exporter needs it
     except ImportError:
-        raise UserError("darkroom export needs more packages: `pip install -r requirements/export.txt`") from None
+        raise UserError(
+            "darkroom export needs more packages: `pip install -r requirements/extras/export.txt`"
+        ) from None
     side = model.about.resolution
     probe = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     try:

@@ -39,7 +39,7 @@ def of_content(content: bytes, path: Path) -> Predictor:
     try:
         import onnxruntime
     except ImportError:
-        raise UserError(f"{path} needs ONNX Runtime: `pip install -r requirements/predict.txt`") from None
+        raise UserError(f"{path} needs ONNX Runtime: `pip install -r requirements/extras/predict.txt`") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = parallel.cores()
     options.log_severity_level = 4  # its own messages on a broken file: ours follows

@@ -12,6 +12,7 @@ import numpy as np
 
 from darkroom.data import survey
 from darkroom.data.images import resized
+from darkroom.evaluation import conformal
 from darkroom.evaluation.conformal import Limits
 from darkroom.inference.predictor import Predictor
 from darkroom.system.errors import UserError
@@ -45,10 +46,12 @@ class Prediction:
 
     @property
     def answer(self) -> str:
-        """ "unknown", "sure" (one class is in the set), "unsure" (several or none are), or "" if the file cannot be read."""
+        """ "unknown", "sure" (the set has the most probable class alone), "unsure", or "" if the file cannot be read."""
         if self.reason:
             return ""
-        return "unknown" if self.unknown else "sure" if self.in_set.sum() == 1 else "unsure"
+        if self.unknown:
+            return "unknown"
+        return "sure" if conformal.sure(self.in_set[None], self.probabilities[None])[0] else "unsure"
 
 
 def files_of(paths: Sequence[str]) -> Iterator[str]:

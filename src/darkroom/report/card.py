@@ -262,7 +262,7 @@ def _doubt(of_model: Mapping[str, Any]) -> str:
             "",
             f"- Sets of classes, whose thresholds val chose for an error rate of {sets['error_rate']:.0%}: on test they hold "
             f"the right class in {figure(sets['coverage'])} of images, and have {sets['mean_size']:.2f} classes on average.",
-            f"- Sure answers, with one class in the set: {sets['sure']:.1%} of test images; {sure}.",
+            f"- Sure answers, with the most probable class alone in the set: {sets['sure']:.1%} of test images; {sure}.",
             "- Images that are unlike the training images are refused as unknown: "
             f"{figure(of_model['unknown'])} of test images.",
         ]

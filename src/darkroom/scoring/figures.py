@@ -137,7 +137,7 @@ def figures(asked: Predictor, scored: Scored) -> dict[str, dict[str, float]]:
     return {
         **{name: found[name] for name in COMPARED if name in found},
         "log_loss": log_loss(scored.labels, scored.probabilities, scored.units, choices.resamples, seed),
-        **_of_sets(doubt, scored.in_set, scored.units),
+        **_of_sets(doubt, conformal.sure(scored.in_set, scored.probabilities), scored.units),
     }
 
 
@@ -148,18 +148,18 @@ def figures_on_test(asked: Predictor, test: OnTest) -> dict[str, dict[str, float
     return {
         **{name: test.scores[name] for name in COMPARED if name in test.scores},
         "log_loss": log_loss(test.labels, test.probabilities, test.units, choices.resamples, seed),
-        **_of_sets(test.scores, in_set, test.units),
+        **_of_sets(test.scores, conformal.sure(in_set, test.probabilities), test.units),
     }
 
 
-def _of_sets(doubt: Mapping[str, Any], in_set: np.ndarray, units: np.ndarray) -> dict[str, dict[str, float]]:
+def _of_sets(doubt: Mapping[str, Any], sure: np.ndarray, units: np.ndarray) -> dict[str, dict[str, float]]:
     sets = doubt["sets"]
-    sure = {"accuracy_if_sure": {"value": sets["accuracy_if_sure"]}} if "accuracy_if_sure" in sets else {}
+    if_sure = {"accuracy_if_sure": {"value": sets["accuracy_if_sure"]}} if "accuracy_if_sure" in sets else {}
     return {
         "coverage": sets["coverage"],
         "mean_size": {"value": sets["mean_size"]},
-        "sure": metrics.share(in_set.sum(1) == 1, units),
-        **sure,
+        "sure": metrics.share(sure, units),
+        **if_sure,
         "unknown": doubt["unknown"],
     }
 

@@ -47,7 +47,7 @@ def run(model: Path, choices: Choices) -> int:
 
         from darkroom.serving import app, guard
     except ImportError as error:
-        raise UserError(f"darkroom serve needs {error.name}: `pip install -r requirements/serve.txt`") from None
+        raise UserError(f"darkroom serve needs {error.name}: `pip install -r requirements/extras/serve.txt`") from None
     with _listening(choices.host, choices.port) as listener:
         asked = predictor.load(model)
         limits = session.limits_at(asked, choices.error_rate)

@@ -160,14 +160,14 @@ def judge_doubt(test: Folder, answers: Answers, units: np.ndarray) -> dict[str, 
     sizes = answers.in_set.sum(1)
     held = answers.in_set[np.arange(len(sizes)), test.labels]
     right = answers.probabilities.argmax(1) == test.labels
-    one = sizes == 1
+    sure = conformal.sure(answers.in_set, answers.probabilities)
     return {
         "sets": {
             "error_rate": conformal.ERROR_RATE,
             "coverage": metrics.share(held, units),
             "mean_size": float(sizes.mean()),
-            "sure": float(one.mean()),
-            **({"accuracy_if_sure": float(right[one].mean())} if one.any() else {}),
+            "sure": float(sure.mean()),
+            **({"accuracy_if_sure": float(right[sure].mean())} if sure.any() else {}),
         },
         "unknown": metrics.share(answers.unknown, units),
     }
