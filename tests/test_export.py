@@ -136,6 +136,16 @@ def test_foreign_files(exported: Path, tmp_path: Path) -> None:
             from_onnx.load(path)
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(rebuilt: Path, tmp_path: Path) -> None:
+    checkpoint = rebuilt / "models/scratch.pth"
+    for target, message in {
+        tmp_path / "no/m.onnx": "cannot be written",
+        checkpoint: "it is none of export's",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            export.export(checkpoint, "nowhere", target)
+
+
 def test_an_empty_folder_to_check_on(rebuilt: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="there is no image in"):

@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 
 from conftest import read_csv, surroundings
-from darkroom.inference.predict import files_of
+from darkroom.inference import output
+from darkroom.inference.predict import Prediction, files_of
 from darkroom.system.errors import UserError
 
 
@@ -156,6 +157,24 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monk
         list(files_of([str(tmp_path)]))
 
 
+@pytest.mark.fast
+def test_a_path_with_a_line_break_stays_in_its_cell() -> None:
+    predictions = [Prediction(path, "does not exist", np.zeros(0), np.zeros(0), False) for path in ("a\nb", "c\rd")]
+    lines = "".join(f"{line}\n" for line in output.as_csv(predictions, ["one"], 1, False))
+    assert [row["path"] for row in csv.DictReader(io.StringIO(lines, newline=""))] == ["a\nb", "c\rd"]
+
+
+@pytest.mark.fast
+def test_paths_on_standard_input_may_be_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines may end as Windows ends them. What is not named as an image is counted, and hidden files are not."""
+    for name in ("a.png", "b.avif", "c", ".hidden"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"x.png\r\n{tmp_path}\n\n", newline=""))
+    tally = output.Tally()
+    assert list(files_of(["-"], tally.pass_over)) == ["x.png", str(tmp_path / "a.png")]
+    assert tally.passed_over == {".avif": 1, "no suffix": 1}
+
+
 def test_mistakes_are_one_sentence(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "other.pth").write_bytes(b"x")
@@ -168,6 +187,7 @@ def test_mistakes_are_one_sentence(copy: Path, tmp_path: Path) -> None:
         (): "say what to classify",
         ("data/split/test", "--rev", "nowhere"): "Git knows no revision 'nowhere'",
         ("data/split/test", "--output", str(tmp_path / "no/folder.csv")): "cannot be written",
+        ("data/split/test", "--output", "models/scratch.pth"): "there is such a file already",
     }.items():
         done = predict_process(*words, cwd=copy)
         assert done.returncode == 2

@@ -1,6 +1,8 @@
 """`darkroom export`: a model as one ONNX file, from pixels to probabilities, held to what the checkpoint says."""
 
 import json
+import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from darkroom.inference import from_checkpoint, from_onnx
+from darkroom.inference import from_checkpoint, from_onnx, locate
 from darkroom.inference.predict import chunks_of, files_of
 from darkroom.inference.predictor import Predictor
 from darkroom.networks import forward, registry
@@ -71,12 +74,17 @@ def export(checkpoint: Path, check: str, target: Path) -> None:
     Raises:
         UserError: The checkpoint cannot be used, there are no images to check on, or the two do not agree.
     """
+    _refuse_unwritable(target)
     model = registry.load(checkpoint)
     if next(files_of([check]), None) is None:
         raise UserError(f"there is no image in {check} to check the exported model on: name a folder by --check")
+    print(
+        "darkroom export: writing the file, then asking it about every image of the check", file=sys.stderr, flush=True
+    )
     content = as_onnx(model, files.sha256(checkpoint.read_bytes()))
     ours, exported = from_checkpoint.of_model(model), from_onnx.of_content(content, target)
-    agreement = compare(ours, exported, pixels_of(check, model.about.resolution))
+    batches = tqdm(pixels_of(check, model.about.resolution), "checking", unit="batch", leave=False, disable=None)
+    agreement = compare(ours, exported, batches)
     if not agreement.count:
         raise UserError(f"no image in {check} can be read: name another folder by --check")
     agreement.refuse(target)
@@ -84,6 +92,23 @@ def export(checkpoint: Path, check: str, target: Path) -> None:
     rates = [images_a_second(predictor, sample) for predictor in (ours, exported)]
     files.write_bytes(target, content)
     markdown.show(table(agreement, (checkpoint, target), rates))
+
+
+def _refuse_unwritable(target: Path) -> None:
+    """Check that `target` can be written, before the work.
+
+    Raises:
+        UserError: It cannot.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"--output {target}: cannot be written ({error.strerror}): name another file") from None
+    if target.exists() and target.suffix != locate.EXPORTED:
+        raise UserError(
+            f"--output {target}: there is such a file already, and it is none of export's: name another one"
+        )
 
 
 def as_onnx(model: registry.Model, sha256: str) -> bytes:

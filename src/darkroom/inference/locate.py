@@ -33,7 +33,8 @@ def model_file(model: str | None, revision: str | None) -> Iterator[Path]:
         raise UserError(
             f"--rev {revision} wants a model's name, and --model {model} is a path: say one of the project's list"
         )
-    git.refuse_elsewhere()
+    if not Path("dvc.yaml").exists():
+        raise UserError(f"--rev {revision} wants the top folder of a project: go there, or do without")
     commit = dvc.commit(revision)
     with tempfile.TemporaryDirectory() as folder:
         name = model or _chosen_by_val(lambda path: git.show(commit, path), f"revision {revision}")
@@ -49,22 +50,30 @@ def model_file(model: str | None, revision: str | None) -> Iterator[Path]:
 
 
 def _is_path(model: str) -> bool:
-    return bool(Path(model).suffix) or "/" in model
+    return bool(Path(model).suffix) or "/" in model or Path(model).is_dir()
 
 
 def _path(model: str | None) -> Path:
     """The file of the model that lies here."""
     if model and _is_path(model):
-        return Path(model)
+        return _file(Path(model))
     if params.PARAMS.exists():
         return Path(f"models/{model or _chosen_by_val(_read_here, 'this project')}{CHECKPOINT}")
     if model:
-        raise UserError(f"--model {model}: there is no project here that has this name in its list: say a path")
+        beside = Path(f"{model}{CHECKPOINT}")
+        hint = f"say {beside}" if beside.exists() else "name a file"
+        raise UserError(f"--model {model} is a name, and there is no project here that has it in its list: {hint}")
     found = sorted(path for suffix in (CHECKPOINT, EXPORTED) for path in Path().glob(f"*{suffix}"))
     if len(found) != 1:
         there_are = f"{len(found)} models" if found else "no model"
         raise UserError(f"this folder has {there_are} (*{CHECKPOINT}, *{EXPORTED}): name one by --model")
     return found[0]
+
+
+def _file(path: Path) -> Path:
+    if path.is_dir():
+        raise UserError(f"--model {path} is a folder: name the file in it")
+    return path
 
 
 def _read_here(path: str) -> bytes | None:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -54,8 +55,8 @@ def as_csv(
 
 def _row(cells: Sequence[object]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(cells)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # which makes it quote these two characters in a path
+    return text.getvalue().removesuffix("\r\n")
 
 
 def as_json(
@@ -90,6 +91,11 @@ class Tally:
     answers: Counter[str] = field(default_factory=Counter)
     classes: Counter[int] = field(default_factory=Counter)
     failed: int = 0
+    passed_over: Counter[str] = field(default_factory=Counter)
+
+    def pass_over(self, path: str) -> None:
+        """Count a file that is not looked at, by its suffix."""
+        self.passed_over[Path(path).suffix.lower() or "no suffix"] += 1
 
     def watch(self, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
         """The same predictions, counted."""
@@ -105,7 +111,7 @@ class Tally:
         """One line on how the batch compares with val, so that a drift is seen. `title`: that of the model."""
         total = sum(self.answers.values())
         if not total:
-            return f"no image could be read of {self.failed} files"
+            return f"no image could be read; files that could not be read: {self.failed}{self._not_looked_at()}"
         shares = ", ".join(f"{self.answers[answer] / total:.0%} {answer}" for answer in ("sure", "unsure", "unknown"))
         mix = np.bincount(val_labels, minlength=len(classes)) / max(1, len(val_labels))
         there = sorted(self.classes, key=lambda k: (-self.classes[k], k))[:SHOWN]
@@ -113,6 +119,12 @@ class Tally:
         rest = f", and {len(self.classes) - SHOWN} other classes" if len(self.classes) > SHOWN else ""
         failed = f"; files that could not be read: {self.failed}" if self.failed else ""
         return (
-            f"{total} images, {title} model: {shares} (of known images about {conformal.UNKNOWN_RATE:.0%} is unknown); "
-            f"{named}{rest}{failed}"
+            f"images: {total}; {title} model: {shares} (of images like those of training, about {conformal.UNKNOWN_RATE:.0%}); "
+            f"{named}{rest}{failed}{self._not_looked_at()}"
         )
+
+    def _not_looked_at(self) -> str:
+        if not self.passed_over:
+            return ""
+        kinds = ", ".join(f"{suffix} {count}" for suffix, count in self.passed_over.most_common(SHOWN))
+        return f"; files that are not named as images, and were passed over: {self.passed_over.total()} ({kinds})"

@@ -54,24 +54,28 @@ class Prediction:
         return "sure" if conformal.sure(self.in_set[None], self.probabilities[None])[0] else "unsure"
 
 
-def files_of(paths: Sequence[str]) -> Iterator[str]:
+def files_of(paths: Iterable[str], pass_over: Callable[[str], None] = lambda _: None) -> Iterator[str]:
     """The files that are meant: those named, those in the folders named and in theirs, and "-" for the lines of standard input.
 
-    In folders, hidden files, system files and files whose suffix is not that of an image are passed over.
+    Args:
+        paths: Files, folders, or "-".
+        pass_over: Is told of each file of a folder whose suffix is not that of an image. Hidden files and system files are
+            passed over without it.
 
     Raises:
         UserError: A folder cannot be listed.
     """
     for path in paths:
         if path == "-":
-            yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+            lines = (line.rstrip("\r\n") for line in sys.stdin)
+            yield from files_of((line for line in lines if line.strip() not in ("", "-")), pass_over)
         elif Path(path).is_dir():
-            yield from _in_folder(path)
+            yield from _in_folder(path, pass_over)
         else:
             yield path
 
 
-def _in_folder(top: str) -> Iterator[str]:
+def _in_folder(top: str, pass_over: Callable[[str], None]) -> Iterator[str]:
     """The image files in a folder and its folders: one folder is listed at a time."""
 
     def refuse(error: OSError) -> None:
@@ -79,9 +83,12 @@ def _in_folder(top: str) -> Iterator[str]:
 
     for folder, folders, names in os.walk(top, onerror=refuse):
         folders[:] = sorted(name for name in folders if not survey.is_system_file(name))
-        for name in sorted(names):
-            if Path(name).suffix.lower() in survey.SUFFIXES and not survey.is_system_file(name):
-                yield str(Path(folder) / name)
+        for name in sorted(name for name in names if not survey.is_system_file(name)):
+            path = Path(folder) / name
+            if path.suffix.lower() in survey.SUFFIXES:
+                yield str(path)
+            else:
+                pass_over(str(path))
 
 
 def predict(

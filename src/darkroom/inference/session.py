@@ -46,7 +46,7 @@ def run(model: Path, paths: Sequence[str], choices: Choices) -> int:
     with _target(choices.output) as stream:
         # On a terminal the lines themselves show the progress.
         bar = tqdm(
-            predict(asked, files_of(paths), limits, witness),
+            predict(asked, files_of(paths, tally.pass_over), limits, witness),
             unit="image",
             leave=False,
             disable=stream.isatty() or None,
@@ -81,13 +81,19 @@ def limits_at(asked: predictor.Predictor, error_rate: float) -> conformal.Limits
 
 @contextmanager
 def _target(path: Path | None) -> Iterator[TextIO]:
-    """Where the lines go."""
+    """Where the lines go: to a new file, or to standard output.
+
+    Raises:
+        UserError: The file exists already, for it may be an image or a model, or cannot be written.
+    """
     if path is None:
         yield sys.stdout
         return
     try:
-        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as stream:
+        with path.open("x", encoding="utf-8", errors="surrogateescape", newline="\n") as stream:
             yield stream
+    except FileExistsError:
+        raise UserError(f"--output {path}: there is such a file already: name another one, or remove it") from None
     except OSError as error:
         raise UserError(f"--output {path}: cannot be written ({error.strerror}): name another file") from None
 

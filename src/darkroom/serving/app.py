@@ -127,8 +127,11 @@ def build(service: Service) -> FastAPI:
 
     @app.exception_handler(RequestValidationError)
     async def refuse(_: Request, __: RequestValidationError) -> JSONResponse:
-        return JSONResponse({"detail": "send one file or more in the field 'files'"}, 422)
+        return JSONResponse(
+            {"detail": "send one file or more in the field 'files', and true or false in 'explain'"}, 422
+        )
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         """Whether the server answers."""
