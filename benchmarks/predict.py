@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
-from statistics import median
 
 import common
 from darkroom.inference.predict import files_of
@@ -67,7 +66,6 @@ def main() -> None:
         f"{versions}. `python benchmarks/predict.py --rounds {options.rounds} --peers PYTHON`\n"
     )
     common.publish(text, options.results / "predict.md" if options.rounds > 1 else None)
-    print(f"{median(rates['ours']) / median(rates['bare forward pass']):.2f} of a bare pass")
 
 
 def cold_starts(rounds: int) -> dict[str, list[float]]:

@@ -35,7 +35,7 @@ def test_it_answers_as_the_checkpoint_does(exported: Path, rebuilt: Path, name: 
     ours, theirs = (predictor.load(path) for path in (rebuilt / f"models/{name}.pth", exported / f"{name}.onnx"))
     assert (ours.title, ours.classes, ours.resolution) == (theirs.title, theirs.classes, theirs.resolution)
     assert all(np.array_equal(a, b) for a, b in zip(ours.known, theirs.known, strict=True))
-    (sample,) = export.pixels_of(str(rebuilt / "data/split/test"), ours.resolution, 30)
+    sample = next(export.batches_of(str(rebuilt / "data/split/test"), ours.resolution))
     for pixels in (sample, sample[:1]):
         for ours_say, theirs_say, tolerance in zip(
             ours.answer(pixels), theirs.answer(pixels), (1e-5, 1e-2), strict=True

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix, f1_score, log_loss, precision_score, recall_score, roc_auc_score
 
 from conftest import read_json
-from darkroom.evaluation import unpaired
+from darkroom.evaluation import metrics, unpaired
 from darkroom.evaluation.unpaired import Share
 from darkroom.inference.predictor import Predictor
 from darkroom.scoring import figures, labelled, operating, session
@@ -158,7 +158,7 @@ def test_the_interval_of_a_difference_is_newcombes() -> None:
     assert (found["low"], found["high"]) == pytest.approx((0.0524, 0.3339), abs=5e-5)
     p = unpaired.p_value(Share(56 / 70, 70), Share(48 / 80, 80))
     z = stats.norm.isf(p / 2)  # at this level the interval reaches zero
-    above, below = unpaired.wilson(Share(0.8, 70), z)[0], unpaired.wilson(Share(0.6, 80), z)[1]
+    above, below = metrics.wilson(0.8, 70, z)[0], metrics.wilson(0.6, 80, z)[1]
     assert np.hypot(0.8 - above, below - 0.6) == pytest.approx(0.2)
     assert unpaired.p_value(Share(0.7, 10), Share(0.7, 20)) == 1
     assert "low" not in unpaired.difference({"value": 0.2}, sides[0])

@@ -1,11 +1,9 @@
 """A comparison as Markdown, for pull requests and terminals, and as JSON, for programs."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from darkroom.comparison import data_diff, look_alikes
 from darkroom.comparison.compare import Comparison
@@ -13,6 +11,7 @@ from darkroom.comparison.over_seeds import DIFFERENT, GATE
 from darkroom.comparison.verdicts import GONE, NEW, ClassChange, Headline
 from darkroom.evaluation import seed_runs
 from darkroom.evaluation.titles import FEW, METRICS
+from darkroom.system import json_text
 from darkroom.system.markdown import cell, code
 
 SMALL = 100  # test images; with fewer, the report says that only large differences can show
@@ -197,13 +196,4 @@ def as_json(comparison: Comparison) -> str:
         for line, entry in zip(headlines, part["headlines"], strict=True):
             entry["difference"] = {**line.difference._asdict(), "value": line.difference.head - line.difference.base}
     tree["data"] = [{"kind": one.kind, "path": data_diff.current(one).path} for one in comparison.data]
-    return json.dumps(_without_nan(tree), indent=2, ensure_ascii=True) + "\n"
-
-
-def _without_nan(value: Any) -> Any:
-    """`value` with None in place of each float that is NaN or infinite, which JSON cannot hold."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json_text.dumps(tree)

@@ -35,10 +35,16 @@ def share(true: np.ndarray, units: np.ndarray) -> dict[str, float]:
         true: bool (N,).
         units: int64 (N,), the unit of each image, from 0: its group, or the image itself.
     """
-    value, count, z = float(true.mean()), effective_count(true, units), stats.norm.ppf((1 + CONFIDENCE) / 2)
-    centre = (value + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(value * (1 - value) / count + z**2 / (4 * count**2))
-    return {"value": value, "low": max(0.0, centre - half), "high": min(1.0, centre + half)}
+    value, count = float(true.mean()), effective_count(true, units)
+    low, high = wilson(value, count, stats.norm.ppf((1 + CONFIDENCE) / 2))
+    return {"value": value, "low": max(0.0, low), "high": min(1.0, high)}
+
+
+def wilson(share: float, count: float, z: float) -> tuple[float, float]:
+    """Wilson's score interval (1927) of a share of `count` independent images, as far as `z` standard deviations."""
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return float(centre - half), float(centre + half)
 
 
 def effective_count(right: np.ndarray, units: np.ndarray) -> float:

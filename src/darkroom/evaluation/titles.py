@@ -1,4 +1,6 @@
-"""The metrics that tables show, in this order, and their titles; which classes tables mark."""
+"""What tables show: the metrics in their order with their titles, how a figure is written, and which classes are marked."""
+
+from collections.abc import Mapping
 
 FEW = 10  # test images of a class; classes with fewer are marked
 
@@ -9,3 +11,10 @@ METRICS = {
     "auroc": "AUROC",
     "ece": "calibration error",
 }
+
+
+def figure(of: Mapping[str, float] | None) -> str:
+    """A value with its interval, if it has one, as in 0.884 (0.857 to 0.907)."""
+    if of is None or of["value"] != of["value"]:
+        return "not defined"
+    return f"{of['value']:.3f}" + (f" ({of['low']:.3f} to {of['high']:.3f})" if "low" in of else "")

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from scipy import optimize, stats
 
+from darkroom.evaluation.metrics import wilson
+
 FEWEST_IMAGES = 30  # with fewer the bootstrap's intervals are too short
 FEWEST_UNITS = 10  # groups, or images of a class: with fewer there is no verdict
 FEWEST_OF_A_CLASS = 5  # images of each class, for means over classes
@@ -51,16 +53,8 @@ def p_value(new: Share, old: Share) -> float:
 
     def room(z: float) -> float:
         """How far the interval at `z` standard deviations stays away from zero."""
-        return change - math.hypot(high.value - wilson(high, z)[0], wilson(low, z)[1] - low.value)
+        return change - math.hypot(high.value - wilson(*high, z)[0], wilson(*low, z)[1] - low.value)
 
     if room(FARTHEST) > 0:
         return 0.0
     return float(2 * stats.norm.sf(optimize.brentq(room, 0.0, FARTHEST)))
-
-
-def wilson(share: Share, z: float) -> tuple[float, float]:
-    """Wilson's score interval (1927) of a share, as far as `z` standard deviations."""
-    centre = (share.value + z**2 / (2 * share.effective)) / (1 + z**2 / share.effective)
-    spread = math.sqrt(share.value * (1 - share.value) / share.effective + z**2 / (4 * share.effective**2))
-    half = z / (1 + z**2 / share.effective) * spread
-    return centre - half, centre + half

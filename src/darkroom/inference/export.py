@@ -4,9 +4,11 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from darkroom.system.errors import UserError
 
 OPSET = 20  # of ONNX; ONNX Runtime 1.17 and newer know it
 TOLERANCE = 1e-4  # of a probability: kernels round differently, and a wrong preprocessing differs far more
-TIMED, ROUNDS = 256, 3  # images, and passes over them, whose median is shown
+TIMED, ROUNDS = 16, 3  # batches, and passes over them, whose median is shown
 
 
 class FromPixels(nn.Module):
@@ -83,12 +85,12 @@ def export(checkpoint: Path, check: str, target: Path) -> None:
     )
     content = as_onnx(model, files.sha256(checkpoint.read_bytes()))
     ours, exported = from_checkpoint.of_model(model), from_onnx.of_content(content, target)
-    batches = tqdm(pixels_of(check, model.about.resolution), "checking", unit="batch", leave=False, disable=None)
+    batches = tqdm(batches_of(check, model.about.resolution), "checking", unit="batch", leave=False, disable=None)
     agreement = compare(ours, exported, batches)
     if not agreement.count:
         raise UserError(f"no image in {check} can be read: name another folder by --check")
     agreement.refuse(target)
-    sample = next(pixels_of(check, model.about.resolution, TIMED))
+    sample = list(islice(batches_of(check, model.about.resolution), TIMED))
     rates = [images_a_second(predictor, sample) for predictor in (ours, exported)]
     files.write_bytes(target, content)
     markdown.show(table(agreement, (checkpoint, target), rates))
@@ -153,8 +155,8 @@ def as_onnx(model: registry.Model, sha256: str) -> bytes:
     return content
 
 
-def forget_origin(graph: "onnx.GraphProto") -> None:  # type: ignore[name-defined]  # noqa: F821
-    """Remove where each node comes from in the code: it names folders of this machine."""
+def forget_origin(graph: Any) -> None:
+    """Remove from a GraphProto where each node comes from in the code: it names folders of this machine."""
     for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]
         part.doc_string = ""
@@ -177,21 +179,11 @@ def metadata(model: registry.Model, sha256: str) -> dict[str, object]:
     }
 
 
-def pixels_of(folder: str, resolution: int, count: int | None = None) -> Iterator[np.ndarray]:
-    """Batches of the images of a folder that can be read, uint8 (N, resolution, resolution, 3). `count`: one batch of so many."""
-    batches = (
-        [content for _, content in chunk if isinstance(content, np.ndarray)]
-        for chunk in chunks_of(files_of([folder]), resolution)
-    )
-    if count is None:
-        yield from (np.stack(batch) for batch in batches if batch)
-        return
-    sample: list[np.ndarray] = []
-    for batch in batches:
-        sample += batch
-        if len(sample) >= count:
-            break
-    yield np.stack(sample[:count])
+def batches_of(folder: str, resolution: int) -> Iterator[np.ndarray]:
+    """The images of a folder that can be read, in batches as `predict` has them: uint8 (N, resolution, resolution, 3)."""
+    for chunk in chunks_of(files_of([folder]), resolution):
+        if known := [content for _, content in chunk if isinstance(content, np.ndarray)]:
+            yield np.stack(known)
 
 
 def compare(ours: Predictor, exported: Predictor, batches: Iterable[np.ndarray]) -> Agreement:
@@ -208,15 +200,15 @@ def compare(ours: Predictor, exported: Predictor, batches: Iterable[np.ndarray])
     return Agreement(count, difference, other, ties)
 
 
-def images_a_second(predictor: Predictor, pixels: np.ndarray) -> float:
-    """How many images of `pixels` a predictor answers in a second, in batches as `predict` has them."""
+def images_a_second(predictor: Predictor, batches: Sequence[np.ndarray]) -> float:
+    """How many images of `batches` a predictor answers in a second."""
     rounds = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
-        for at in range(0, len(pixels), forward.BATCH):
-            predictor.answer(pixels[at : at + forward.BATCH])
+        for pixels in batches:
+            predictor.answer(pixels)
         rounds.append(time.perf_counter() - started)
-    return len(pixels) / float(np.median(rounds))
+    return sum(map(len, batches)) / float(np.median(rounds))
 
 
 def table(agreement: Agreement, paths: tuple[Path, Path], rates: list[float]) -> str:

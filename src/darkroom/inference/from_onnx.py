@@ -58,7 +58,7 @@ def of_content(content: bytes, path: Path) -> Predictor:
         np.array(about["known"]["labels"], np.int64),
         np.array(about["known"]["unlikeness"], np.float64),
     )
-    source = about.get("checkpoint_sha256", "unknown")
+    source = about["checkpoint_sha256"]
     return Predictor(about["title"], about["classes"], about["resolution"], of_val, answer, source)
 
 

@@ -13,6 +13,8 @@ from darkroom.system.errors import UserError
 
 CHECKPOINT, EXPORTED = ".pth", ".onnx"  # suffixes
 
+Read = Callable[[str], bytes | None]  # from a path in the project to the file's content; None if there is none
+
 
 @contextmanager
 def model_file(model: str | None, revision: str | None) -> Iterator[Path]:
@@ -37,7 +39,7 @@ def model_file(model: str | None, revision: str | None) -> Iterator[Path]:
         raise UserError(f"--rev {revision} wants the top folder of a project: go there, or do without")
     commit = dvc.commit(revision)
     with tempfile.TemporaryDirectory() as folder:
-        name = model or _chosen_by_val(lambda path: git.show(commit, path), f"revision {revision}")
+        name = model or _chosen_by_val(reader(revision), f"revision {revision}")
         target = Path(folder) / f"{name}{CHECKPOINT}"
         try:
             dvc.read("get", "--quiet", ".", f"models/{name}{CHECKPOINT}", "--rev", commit, "--out", str(target))
@@ -58,7 +60,7 @@ def _path(model: str | None) -> Path:
     if model and _is_path(model):
         return _file(Path(model))
     if params.PARAMS.exists():
-        return Path(f"models/{model or _chosen_by_val(_read_here, 'this project')}{CHECKPOINT}")
+        return Path(f"models/{model or _chosen_by_val(reader(None), 'this project')}{CHECKPOINT}")
     if model:
         beside = Path(f"{model}{CHECKPOINT}")
         hint = f"say {beside}" if beside.exists() else "name a file"
@@ -76,15 +78,19 @@ def _file(path: Path) -> Path:
     return path
 
 
-def _read_here(path: str) -> bytes | None:
-    return Path(path).read_bytes() if Path(path).exists() else None
+def reader(revision: str | None) -> Read:
+    """Reads files of a Git revision, or of the work tree."""
+    if revision is None:
+        return lambda path: Path(path).read_bytes() if Path(path).is_file() else None
+    commit = dvc.commit(revision)
+    return lambda path: git.show(commit, path)
 
 
-def _chosen_by_val(read: Callable[[str], bytes | None], where: str) -> str:
+def _chosen_by_val(read: Read, where: str) -> str:
     """The model with the highest val accuracy; among equal ones, that with the lowest val loss. Test decides nothing.
 
     Args:
-        read: From a path in the project to the file's content; None if there is none.
+        read: Reads a file of the project.
         where: What a message calls the project.
 
     Raises:

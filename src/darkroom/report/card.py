@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scipy import stats
+import numpy as np
 
 from darkroom.data import manifest
 from darkroom.data.layout import RAW, SIDES, TRACKED
 from darkroom.data.manifest import Row
-from darkroom.evaluation import unpaired
-from darkroom.evaluation.metrics import CONFIDENCE
-from darkroom.evaluation.titles import FEW, METRICS
+from darkroom.evaluation import metrics
+from darkroom.evaluation.titles import FEW, METRICS, figure
 from darkroom.system import lock, params
 from darkroom.system.errors import UserError
 from darkroom.system.files import read_json, write_bytes
@@ -198,11 +197,6 @@ def _figures(of_model: Mapping[str, Any], facts: Facts) -> str:
     return "\n".join([*lines, f"| log loss | {figure(of_model['log_loss'])} |"])
 
 
-def figure(of: Mapping[str, float]) -> str:
-    """A value with its interval, if it has one, as in 0.884 (0.857 to 0.907)."""
-    return f"{of['value']:.3f}" + (f" ({of['low']:.3f} to {of['high']:.3f})" if "low" in of else "")
-
-
 def _classes(of_model: Mapping[str, Any], independent: bool) -> str:
     """The table of the classes. `independent`: whether the test images are, so that counts suffice for an interval."""
     tested = {label: of for label, of in of_model["per_class"].items() if of["support"]}
@@ -217,8 +211,8 @@ def _class_row(label: str, of: Mapping[str, float], independent: bool) -> str:
     few = " (few)" if of["support"] < FEW else ""
     recall = {"value": of["recall"]}
     if independent:
-        low, high = unpaired.wilson(unpaired.Share(of["recall"], of["support"]), stats.norm.ppf((1 + CONFIDENCE) / 2))
-        recall |= {"low": max(0.0, low), "high": min(1.0, high)}
+        own = np.arange(int(of["support"]))
+        recall = metrics.share(own < round(of["recall"] * len(own)), own)
     return f"| {cell(label)} | {of['support']:,.0f}{few} | {of['precision']:.3f} | {figure(recall)} | {of['f1']:.3f} |"
 
 

@@ -66,13 +66,12 @@ def read(source: Path, classes: Sequence[str]) -> Labelled:
 
 def _folder(source: Path) -> Labelled:
     """The images in the class folders, and the groups of a side of the split, which has a table of them."""
-    folders = sorted(path for path in source.iterdir() if path.is_dir() and not survey.is_system_file(path.name))
-    inside = {str(folder) for folder in folders}
-    if loose := [path for path in files_of([str(source)]) if str(Path(path).parent) == str(source)]:
+    inside = sorted(path for path in source.iterdir() if not survey.is_system_file(path.name))
+    if loose := [path for path in inside if path.is_file() and path.suffix.lower() in survey.SUFFIXES]:
         raise UserError(
             f"{loose[0]} lies in no class folder{_and_more(len(loose))}: move it to {source}/CLASS/, or list the images in a CSV"
         )
-    pairs = [(path, Path(folder).name) for folder in sorted(inside) for path in files_of([folder])]
+    pairs = [(path, folder.name) for folder in inside if folder.is_dir() for path in files_of([str(folder)])]
     paths, labels = [path for path, _ in pairs], [label for _, label in pairs]
     table = source / groups.TABLE
     group_of = {row["path"]: row["group"] for row in files.read_csv(table)} if table.exists() else {}

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,11 @@ import numpy as np
 
 from darkroom.data import groups, manifest
 from darkroom.data.layout import MANIFEST, SIDES
-from darkroom.inference.locate import CHECKPOINT
+from darkroom.inference.locate import CHECKPOINT, reader
 from darkroom.inference.predictor import Predictor
-from darkroom.system import dvc, files, git, lock
+from darkroom.system import files, lock
 
 SCORES, PREDICTIONS = "metrics/evaluate.json", "plots/predictions.csv"
-
-Read = Callable[[str], bytes | None]  # from a path in the project to the file's content; None if there is none
 
 
 @dataclass(frozen=True)
@@ -37,14 +35,6 @@ class OnTest:
     probabilities: np.ndarray
     units: np.ndarray
     scores: dict[str, Any]
-
-
-def reader(revision: str | None) -> Read:
-    """Reads files of a Git revision, or of the work tree."""
-    if revision is None:
-        return lambda path: Path(path).read_bytes() if Path(path).is_file() else None
-    commit = dvc.commit(revision)
-    return lambda path: git.show(commit, path)
 
 
 def find(model: Path, asked: Predictor, revision: str | None) -> OnTest | str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from darkroom.scoring.text import figure
+from darkroom.evaluation.titles import figure
 from darkroom.system.markdown import cell, code
 
 

@@ -1,18 +1,15 @@
 """One run of `darkroom score`: from the command line to Markdown or JSON."""
 
-import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from darkroom.data.layout import SPLIT
 from darkroom.inference import predictor
 from darkroom.scoring import figures, operating, operating_text
 from darkroom.scoring import text as texts
-from darkroom.system import markdown
+from darkroom.system import json_text, markdown
 from darkroom.system.errors import UserError
 
 LISTED = 20  # files that cannot be read
@@ -63,7 +60,7 @@ def run(model: Path, source: Path | None, choices: Choices) -> int:
         tree["costs"] = operating.for_costs(asked, scored, costs)
         text += "\n" + operating_text.of_costs(tree["costs"])
     if choices.as_json:
-        print(json.dumps(_without_nan(tree), indent=2))
+        print(json_text.dumps(tree), end="")
     else:
         markdown.show(text)
     _report(tree["failed"])
@@ -76,12 +73,3 @@ def _report(failed: Sequence[Mapping[str, str]]) -> None:
         print(f"{one['path']} {one['reason']}", file=sys.stderr)
     if len(failed) > LISTED:
         print(f"and {len(failed) - LISTED} more files that cannot be read", file=sys.stderr)
-
-
-def _without_nan(value: Any) -> Any:
-    """`value` with None in place of each NaN, which JSON cannot hold."""
-    if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

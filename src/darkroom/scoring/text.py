@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from darkroom.evaluation import conformal, unpaired
-from darkroom.evaluation.titles import FEW, METRICS
+from darkroom.evaluation.titles import FEW, METRICS, figure
 from darkroom.system.markdown import cell
 
 ON_TEST = "the images are those of test"
@@ -84,13 +84,6 @@ def _reasons(verdicts: Iterator[str]) -> Iterator[str]:
         )
     if "other classes" in there:
         yield "Other classes: the two sides have images of different classes, so that means over classes mean different things."
-
-
-def figure(of: Mapping[str, float] | None) -> str:
-    """A value with its interval, if it has one, as in 0.884 (0.857 to 0.907)."""
-    if of is None or of["value"] != of["value"]:
-        return "not defined"
-    return f"{of['value']:.3f}" + (f" ({of['low']:.3f} to {of['high']:.3f})" if "low" in of else "")
 
 
 def _change(of: Mapping[str, float] | None) -> str:
