@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +29,8 @@ from darkroom.system.params import Run
 
 RUN = Run(seed=1, threads=1, mode="portable", device="cpu", precision="float32")
 determinism.prepare(RUN)  # before anything imports torch or NumPy
+# A shell makes its background jobs ignore interrupts, and the processes that tests interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
