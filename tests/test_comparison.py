@@ -19,13 +19,13 @@ from darkroom.comparison import (
     gate,
     look_alikes,
     pull_request,
-    revision,
     text,
     thumbnails,
     verdicts,
 )
 from darkroom.data.manifest import NOT_SPLIT, Row
 from darkroom.evaluation import bootstrap
+from darkroom.results import revision
 from darkroom.system import dvc, lock, rebuilt
 from darkroom.system.errors import UserError
 

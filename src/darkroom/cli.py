@@ -194,7 +194,8 @@ def compare(
 
     Everything is read from Git. The command needs no images and no models, and takes a few seconds.
     """
-    from darkroom.comparison import compare, gate, page, revision, text
+    from darkroom.comparison import compare, gate, page, text
+    from darkroom.results import revision
 
     drops = gate.drops(max_drop or [])
     sides = revision.load(base or revision.default_base()), revision.load(head)

@@ -11,11 +11,11 @@ import numpy as np
 from darkroom.comparison import data_diff, look_alikes, over_seeds, verdicts
 from darkroom.comparison.look_alikes import LookAlikes
 from darkroom.comparison.over_seeds import OverSeeds
-from darkroom.comparison.revision import Predictions, Revision
 from darkroom.comparison.verdicts import GONE, NEW, ClassChange, GateTest, Headline
 from darkroom.data import groups
 from darkroom.evaluation import bootstrap, metrics, paired
 from darkroom.evaluation.bootstrap import Difference
+from darkroom.results.revision import Predictions, Revision
 from darkroom.system import lock
 from darkroom.system.errors import UserError
 from darkroom.system.trees import leaves

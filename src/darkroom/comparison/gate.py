@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from darkroom.comparison.compare import Comparison
-from darkroom.comparison.revision import Revision
 from darkroom.comparison.verdicts import GONE, NEW, GateTest, Headline
 from darkroom.evaluation import metrics, seed_runs
+from darkroom.results.revision import Revision
 from darkroom.system import dvc, git
 from darkroom.system.errors import UserError
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from darkroom.comparison.revision import Revision
 from darkroom.evaluation import bootstrap, metrics, paired
 from darkroom.evaluation.titles import METRICS
+from darkroom.results.revision import Revision
 from darkroom.system.markdown import code
 
 LISTED = 5  # test images that the Markdown names

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from darkroom.comparison import verdicts
-from darkroom.comparison.revision import Revision
 from darkroom.comparison.verdicts import ClassChange, Headline
 from darkroom.evaluation.seed_runs import Runs, Values, Welch, welch
+from darkroom.results.revision import Revision
 from darkroom.system.markdown import code
 
 GATE = 5  # seeds on each side; with three, Welch's test let a fall by 22 points pass

@@ -1,18 +1,15 @@
 """A comparison as an HTML page, with the images that changed between right and wrong."""
 
-import base64
-import io
 from pathlib import Path
 
 from jinja2 import Environment
 from markdown_it import MarkdownIt
-from PIL import Image
 
-from darkroom.comparison import thumbnails
 from darkroom.comparison.compare import Comparison
-from darkroom.comparison.revision import Revision
 from darkroom.comparison.text import as_markdown
 from darkroom.data.manifest import path_in_side
+from darkroom.results import images
+from darkroom.results.revision import Revision
 from darkroom.system import files
 from darkroom.system.errors import UserError
 
@@ -44,7 +41,10 @@ def write(comparison: Comparison, head: Revision, path: Path) -> None:
         UserError: `path` cannot be written.
     """
     rows = {path_in_side(row): row for row in head.manifest if row.split == "test"}
-    shown = [(flip, _data_uri(thumbnails.fetch(rows[flip.path], head.commit))) for flip in comparison.flips[:SHOWN]]
+    shown = [
+        (flip, images.data_uri(images.fetch(rows[flip.path], head.commit), THUMBNAIL))
+        for flip in comparison.flips[:SHOWN]
+    ]
     text = MarkdownIt("commonmark", {"html": False}).enable("table").render(as_markdown(comparison, flips=False))
     page = Environment(autoescape=True).from_string(PAGE).render(comparison=comparison, text=text, shown=shown)
     try:
@@ -53,11 +53,3 @@ def write(comparison: Comparison, head: Revision, path: Path) -> None:
         raise UserError(
             f"--html {path}: the page cannot be written ({error}): name a file in a folder to which you can write"
         ) from None
-
-
-def _data_uri(image: Image.Image) -> str:
-    """The image as a thumbnail, in the form of a `data:` URI."""
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

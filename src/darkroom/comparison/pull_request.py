@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from darkroom.comparison import compare, gate, revision, text
+from darkroom.comparison import compare, gate, text
 from darkroom.evaluation import seed_runs
+from darkroom.results import revision
 from darkroom.system import dvc, files, git, lock, rebuilt
 from darkroom.system.errors import UserError
 from darkroom.system.markdown import cell, code

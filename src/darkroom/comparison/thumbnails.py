@@ -1,24 +1,18 @@
-"""Thumbnails of changed images, read from the revision that has them."""
+"""A sheet of thumbnails of changed images."""
 
-import io
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from darkroom.comparison.data_diff import Change
-from darkroom.data.images import open_rgb
-from darkroom.data.layout import RAW
 from darkroom.data.manifest import Row
 from darkroom.pictures.style import grid
-from darkroom.system import git
+from darkroom.results.images import fetch
 
 SHOWN = 48  # images at most
 COLUMNS = 6
 NAME = 32  # characters of a path that fit above an image
-MISSING = Image.new("RGB", (64, 64), "lightgrey")
 
 
 def of_changes(changes: Sequence[Change], old: str | None, new: str | None, path: Path) -> str:
@@ -58,26 +52,6 @@ def choose(changes: Sequence[Change], most: int) -> list[Change]:
         chosen[kind] = [of_kind[index * len(of_kind) // take] for index in range(take)]
         left -= take
     return [change for kind in kinds for change in chosen[kind]]
-
-
-def fetch(row: Row | None, revision: str | None) -> Image.Image:
-    """An image as it is in `revision`, or in the work tree if that is None. `MISSING` if it cannot be read."""
-    assert row is not None
-    path = str(RAW / row.path)
-    try:
-        if revision is None:
-            return open_rgb(path)
-        return open_rgb(io.BytesIO(_files(revision).read_bytes(git.read("rev-parse", "--show-prefix") + path)))
-    except Exception:  # DVC raises many kinds of errors if its cache lacks a file
-        return MISSING
-
-
-@cache
-def _files(revision: str) -> Any:
-    """The files of a revision, as DVC shows them. Opening it takes a third of a second, so it is opened once."""
-    from dvc.api import DVCFileSystem  # slow to import, and needed only here
-
-    return DVCFileSystem(rev=revision, subrepos=True)  # paths start at Git's top folder, not at the project's
 
 
 def caption(change: Change) -> str:
