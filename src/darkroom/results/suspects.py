@@ -64,5 +64,5 @@ def read() -> list[Suspect]:
 
 def _parsed(row: dict[str, str]) -> Suspect:
     neighbours = tuple(filter(None, (row[name] for name in HEADER[-NEIGHBOURS:])))
-    texts = (row[name] for name in ("path", "sha256", "split", "label", "suggested"))
-    return Suspect(*texts, float(row["score"]), bool(int(row["suspect"])), neighbours)
+    path, sha256, split, label, suggested = (row[name] for name in HEADER[:5])
+    return Suspect(path, sha256, split, label, suggested, float(row["score"]), row["suspect"] == "1", neighbours)
