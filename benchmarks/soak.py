@@ -10,6 +10,7 @@ out must have the bytes of a run that was never killed.
 """
 
 import argparse
+import math
 import random
 import re
 import shutil
@@ -70,6 +71,9 @@ def main() -> None:
     parser.add_argument("targets", nargs="*", metavar="STAGE", help=f"a stage or '{WHOLE}'; all if none is named")
     options = parser.parse_args()
     targets = options.targets or [WHOLE, *common.stages()]
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # shells make background jobs ignore it, and so would the stages
     with tempfile.TemporaryDirectory(prefix="soak ") as temporary:
         reference = make_reference(Path(temporary) / "reference", [] if WHOLE in targets else targets)
         with ThreadPoolExecutor(cores()) as pool:  # each target uses one core
@@ -112,15 +116,16 @@ def soak(target: str, reference: Path, options: argparse.Namespace) -> Count:
     outs = [out for name in names for out in outs_of(name)]
     expected = contents(reference, outs)
     clear(project, outs, target)
-    started = time.monotonic()
-    attempt(target, project, None, 0)
-    duration = time.monotonic() - started
+    attempt(target, project, None, 0)  # what is read for the first time is slow
+    duration = math.inf  # of a run from the beginning to the end, the last one: the machine may be busy at times
 
-    count, finished = Count(), set[str]()
+    count, finished, fresh = Count(), set[str](), True
     clear(project, outs, target)
     kills = max(1, options.kills // 5) if target == WHOLE else options.kills
     while count.kills < kills:
-        code, printed = attempt(target, project, generator.choice(SIGNALS), generator.uniform(0, duration))
+        how = generator.choice(SIGNALS) if duration < math.inf else None
+        started = time.monotonic()
+        code, printed = attempt(target, project, how, generator.uniform(0, duration) if how else 0)
         epochs = re.findall(r"^epoch +\d+/\d+ ", printed, re.M)
         count.epochs += len(epochs)
         count.redone += sum(epoch in finished for epoch in epochs)
@@ -129,10 +134,13 @@ def soak(target: str, reference: Path, options: argparse.Namespace) -> Count:
         if code == 0:
             count.runs += 1
             count.differences += found != expected
+            if fresh:
+                duration = time.monotonic() - started
             clear(project, outs, target)
-            finished = set()
+            finished, fresh = set(), True
         else:
             count.kills += 1
+            fresh = False
             count.differences += any(expected[path] != digest for path, digest in found.items())
             if target != WHOLE:
                 remove(project, outs)  # as DVC does before it starts a stage
