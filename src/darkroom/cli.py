@@ -1,5 +1,6 @@
 """The command `darkroom`. Each subcommand is a few lines that call another package."""
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -58,6 +59,10 @@ def run(
         raise typer.Exit(code)
     card.write()
     print(summary.as_text(time.monotonic() - started))
+    sys.stdout.flush()
+    subprocess.call(
+        [sys.executable, Path(__file__).parent, "page"]
+    )  # a process of its own, in which torch is set up first
 
 
 @app.command()
@@ -87,6 +92,25 @@ def card(
     git.refuse_elsewhere()
     for path in card.write(name):
         print(path)
+
+
+@app.command()
+def page(
+    rev: Annotated[
+        str | None, typer.Argument(help="A Git revision or a DVC experiment. Default: the work tree.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="A folder, or a file whose name ends in .html.")] = Path("report"),
+) -> None:
+    """Write the results as one HTML page that stands alone.
+
+    It has the verdict, the data, the curves, the mistakes with their images, a map of the features, and the provenance.
+    """
+    from darkroom.system import determinism
+
+    determinism.prepare(settings.RUN)  # for the heat maps, before anything imports NumPy
+    from darkroom.report import page
+
+    print(f"The results as a page: {page.write(rev, output)}")
 
 
 @app.command()

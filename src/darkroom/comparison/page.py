@@ -8,6 +8,7 @@ from markdown_it import MarkdownIt
 from darkroom.comparison.compare import Comparison
 from darkroom.comparison.text import as_markdown
 from darkroom.data.manifest import path_in_side
+from darkroom.pages.thumbnails import as_uri
 from darkroom.results import images
 from darkroom.results.revision import Revision
 from darkroom.system import files
@@ -41,10 +42,7 @@ def write(comparison: Comparison, head: Revision, path: Path) -> None:
         UserError: `path` cannot be written.
     """
     rows = {path_in_side(row): row for row in head.manifest if row.split == "test"}
-    shown = [
-        (flip, images.data_uri(images.fetch(rows[flip.path], head.commit), THUMBNAIL))
-        for flip in comparison.flips[:SHOWN]
-    ]
+    shown = [(flip, as_uri(images.fetch(rows[flip.path], head.commit), THUMBNAIL)) for flip in comparison.flips[:SHOWN]]
     text = MarkdownIt("commonmark", {"html": False}).enable("table").render(as_markdown(comparison, flips=False))
     page = Environment(autoescape=True).from_string(PAGE).render(comparison=comparison, text=text, shown=shown)
     try:

@@ -26,7 +26,7 @@ def of_model(model: registry.Model) -> Explain:
     try:
         from captum.attr import LayerGradCam
     except ImportError:
-        raise UserError("--explain needs Captum: `pip install -r requirements/extras/explain.txt`") from None
+        raise UserError("heat maps need Captum, which is not installed: `pip install -r requirements.txt`") from None
     layer = last_maps(model)
 
     def log_odds(images: Tensor) -> Tensor:

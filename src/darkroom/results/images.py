@@ -1,6 +1,5 @@
 """The images of a revision, or of the work tree."""
 
-import base64
 import io
 from functools import cache
 from typing import Any
@@ -33,12 +32,3 @@ def _files(revision: str) -> Any:
     from dvc.api import DVCFileSystem  # slow to import, and needed only here
 
     return DVCFileSystem(rev=revision, subrepos=True)  # paths start at Git's top folder, not at the project's
-
-
-def data_uri(image: Image.Image, side: int) -> str:
-    """The image as a thumbnail whose longer side has `side` pixels, in the form of a `data:` URI."""
-    image = image.copy()
-    image.thumbnail((side, side))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -125,6 +125,18 @@ def load(name: str | None) -> Revision:
     return Revision(shown, commit, manifest, tree, stages, titles, scores, predictions, look_alikes, *runs)
 
 
+def content(revision: Revision) -> Callable[[str], bytes | None]:
+    """The function that gives the content of a file of a revision, by its path; None if there is no such file."""
+    commit = revision.commit
+    return (lambda path: git.show(commit, path)) if commit else _read
+
+
+def table(revision: Revision, path: str) -> list[dict[str, str]]:
+    """The rows of a CSV file of a revision; none if it has no such file."""
+    text = (content(revision)(path) or b"").decode("utf-8", "surrogateescape")
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
 def _params_and_lock(text: str, locked: str, shown: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parse params.yaml and the stages of dvc.lock, and check the entries that a comparison uses.
 

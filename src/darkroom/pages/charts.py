@@ -1,0 +1,113 @@
+"""The plots of dvc.yaml as Vega-Lite charts that fit a page of any width.
+
+DVC's templates show models and revisions side by side at a fixed width. On a page each of these views is a chart of its own,
+as wide as its place.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+TEMPLATES = Path(".dvc/plots")
+HEIGHT = 280  # pixels
+Rows = Sequence[Mapping[str, Any]]
+
+
+class Chart(NamedTuple):
+    """A Vega-Lite specification with its data, and the title above it."""
+
+    title: str
+    spec: dict[str, Any]
+
+
+def plots(stages: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The plots of dvc.yaml that have a template: path -> title, template, names and labels of the axes."""
+    entries = [entry for stage in stages.values() for entry in stage.get("plots", []) if isinstance(entry, dict)]
+    return {path: about for entry in entries for path, about in entry.items() if "template" in about}
+
+
+def charts(about: Mapping[str, str], rows: Rows) -> list[Chart]:
+    """The charts of a plot.
+
+    Args:
+        about: Its entry in dvc.yaml.
+        rows: Column -> value. Vega-Lite takes text for a number where a chart needs one.
+    """
+    template = json.loads((TEMPLATES / f"{about['template']}.json").read_text(encoding="utf-8"))
+    anchors: dict[str, Any] = {
+        "<DVC_METRIC_DATA>": [{"rev": "", **row} for row in rows],
+        "<DVC_METRIC_TITLE>": about.get("title", ""),
+        "<DVC_METRIC_X>": about.get("x", ""),
+        "<DVC_METRIC_Y>": about.get("y", ""),
+        "<DVC_METRIC_X_LABEL>": about.get("x_label", about.get("x", "")),
+        "<DVC_METRIC_Y_LABEL>": about.get("y_label", about.get("y", "")),
+    }
+    filled = _filled(template, anchors)
+    filled.pop("title", None)
+    return [Chart(title, _fitted(spec)) for title, spec in _views(filled, about.get("title", ""))]
+
+
+def _filled(tree: Any, anchors: Mapping[str, Any]) -> Any:
+    """A copy of the template `tree` with a value for each anchor."""
+    if isinstance(tree, dict):
+        return {key: _filled(value, anchors) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_filled(value, anchors) for value in tree]
+    if not isinstance(tree, str) or "<DVC_METRIC" not in tree:
+        return tree
+    if tree in anchors:
+        return anchors[tree]
+    for anchor, value in anchors.items():
+        tree = tree.replace(anchor, str(value))
+    return tree
+
+
+def _views(spec: dict[str, Any], title: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The single views of a specification: those that stand side by side, and one for each value of a facet."""
+    shared = {
+        key: value for key, value in spec.items() if key not in ("facet", "spec", "hconcat", "vconcat", "columns")
+    }
+    for key in ("hconcat", "vconcat"):
+        for part in spec.get(key, ()):
+            inner = {**shared, **part, "transform": [*shared.get("transform", []), *part.get("transform", [])]}
+            yield from _views(inner, _titled(title, part.get("title")))
+    if "facet" in spec:
+        for value, rows in _of_each(spec["data"]["values"], _facets(spec["facet"])):
+            inner = {**shared, **deepcopy(spec["spec"]), "data": {"values": rows}}
+            yield from _views(inner, _titled(title, value))
+    if not spec.keys() & {"facet", "hconcat", "vconcat"}:
+        yield title, spec
+
+
+def _facets(facet: Mapping[str, Any]) -> list[str]:
+    """The columns of data that a facet is about."""
+    if "field" in facet:
+        return [facet["field"]]
+    return [facet[side]["field"] for side in ("row", "column") if side in facet]
+
+
+def _of_each(rows: Rows, fields: Sequence[str]) -> Iterator[tuple[str, Rows]]:
+    """The rows of each combination of the values of `fields`, in the order of their first appearance."""
+    for values in dict.fromkeys(tuple(str(row.get(field, "")) for field in fields) for row in rows):
+        name = ", ".join(filter(None, values))
+        yield name, [row for row in rows if tuple(str(row.get(field, "")) for field in fields) == values]
+
+
+def _titled(title: str, part: Any) -> str:
+    text = part.get("text", "") if isinstance(part, dict) else part
+    return f"{title}: {text}" if text else title
+
+
+def _fitted(spec: dict[str, Any]) -> dict[str, Any]:
+    """The single view `spec`, as wide as its place, with its legends below."""
+    height = spec.get("height", HEIGHT)
+    config = {**spec.get("config", {}), "legend": {"orient": "bottom", "columns": 3, "labelLimit": 160}}
+    return {
+        **{key: value for key, value in spec.items() if key not in ("title", "resolve", "$schema")},
+        "width": "container",
+        "height": min(height, HEIGHT) if isinstance(height, int) else height,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "config": {**config, "axis": {"labelLimit": 140}, "view": {"continuousHeight": HEIGHT}},
+    }

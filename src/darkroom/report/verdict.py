@@ -1,0 +1,150 @@
+"""What a reader of the results should know first: which model is better, and what to watch."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import numpy as np
+
+from darkroom.evaluation import metrics
+from darkroom.evaluation.titles import FEW, METRICS, figure
+from darkroom.report import summary
+from darkroom.results.revision import Revision
+from darkroom.results.suspects import Suspect
+
+WORRYING = 0.05  # calibration error from which the page speaks of it: one answer in twenty is claimed too surely
+
+
+class Note(NamedTuple):
+    """A sentence, and the place in the page that shows what it is about."""
+
+    text: str
+    link: str
+
+
+def better(revision: Revision) -> list[str]:
+    """Sentences that say which model of each pair is better, and whether that is chance."""
+    return summary.verdicts(revision.scores, revision.titles)
+
+
+def figures(revision: Revision) -> list[tuple[str, list[str]]]:
+    """The headline metrics: title, and the value of each model with its interval."""
+    scores = [revision.scores[model] for model in revision.titles]
+    return [
+        (title, [figure(of[key]) for of in scores]) for key, title in METRICS.items() if all(key in of for of in scores)
+    ]
+
+
+def classes(revision: Revision) -> dict[str, dict[str, dict[str, float]]]:
+    """Model -> class -> precision, recall, F1 and support on the test images."""
+    found = revision.predictions
+    labels = np.searchsorted(found.classes, found.actual)
+    tables = {model: metrics.per_class(labels, of, found.classes) for model, of in found.probabilities.items()}
+    return {
+        model: {label: {name: float(value) for name, value in of.items()} for label, of in table.items()}
+        for model, table in tables.items()
+    }
+
+
+def to_watch(revision: Revision, suspects: Sequence[Suspect]) -> list[Note]:
+    """What may be wrong with the models, the data or the figures."""
+    return [
+        *_weakest(revision, classes(revision)),
+        *_calibration(revision),
+        *_leaks(revision),
+        *_left_out(revision),
+        *_suspected(suspects),
+        *_numbers(revision),
+    ]
+
+
+def link(**filters: object) -> str:
+    """The place in the page that shows the test images for which `filters` hold: model, class, predicted, show, order."""
+    return f"#images?{urlencode(filters)}"
+
+
+def _weakest(revision: Revision, of_models: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Iterator[Note]:
+    for number, (model, title) in enumerate(revision.titles.items()):
+        judged = {label: of for label, of in of_models[model].items() if of["support"] >= FEW}
+        if judged:
+            label = min(judged, key=lambda name: (judged[name]["recall"], name))
+            of = judged[label]
+            images = f"{of['recall']:.1%} of its {of['support']:.0f} test images"
+            text = f"{title}: the weakest class is {label}; {images} are recognised."
+            k = revision.predictions.classes.index(label)
+            yield Note(text, link(model=number, **{"class": k}, show="wrong"))
+
+
+def _calibration(revision: Revision) -> Iterator[Note]:
+    for model, title in revision.titles.items():
+        error = revision.scores[model]["ece"]["value"]
+        how = "is low" if error < WORRYING else "is high: its probabilities are off by that much on average"
+        yield Note(f"{title}: the calibration error {error:.3f} {how}.", "#trust")
+
+
+def _leaks(revision: Revision) -> Iterator[Note]:
+    count = len(revision.look_alikes)
+    if count:
+        yield Note(f"{count:,} test images have a look-alike in train, which makes them easy.", "#look-alikes")
+    else:
+        yield Note("No test image has a look-alike in train.", "#look-alikes")
+
+
+def _left_out(revision: Revision) -> Iterator[Note]:
+    count = sum(bool(row.reason) for row in revision.manifest)
+    if count:
+        yield Note(f"{count:,} files of the data set were left out.", "#left-out")
+
+
+def _suspected(suspects: Sequence[Suspect]) -> Iterator[Note]:
+    if not suspects:
+        yield Note("Labels were not checked: `darkroom labels` ranks those that look wrong.", "#suspects")
+        return
+    found = Counter(one.split for one in suspects if one.suspect)
+    if found:
+        text = f"{found.total():,} labels look wrong, {found['test']:,} of them in test."
+        yield Note(text, "#suspects")
+
+
+def _numbers(revision: Revision) -> Iterator[Note]:
+    groups = revision.scores["comparison"].get("groups")
+    if groups:
+        yield Note(f"The test images come from {groups:,} groups, which tests and intervals count.", "#provenance")
+    else:
+        yield Note(
+            "Each image counts for itself. If several show the same thing, such as a patient, name the groups: else the "
+            "intervals are too short.",
+            "#provenance",
+        )
+    support: Counter[str] = Counter(revision.predictions.actual)
+    few = [label for label in revision.predictions.classes if support[label] < FEW]
+    if few:
+        named = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
+        yield Note(f"Fewer than {FEW} test images, too few to judge a class by: {named}.", "#classes")
+
+
+def confusion(revision: Revision, model: str) -> np.ndarray:
+    """How many test images of each class (row) a model takes for each class (column): int64 (K, K)."""
+    found = revision.predictions
+    counts = np.zeros((len(found.classes),) * 2, np.int64)
+    np.add.at(counts, (np.searchsorted(found.classes, found.actual), found.probabilities[model].argmax(1)), 1)
+    return counts
+
+
+def confused_pairs(counts: np.ndarray, most: int) -> list[tuple[int, int, int]]:
+    """The (actual, predicted, number of images) of the most frequent mistakes."""
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    rows, columns = np.unravel_index(order, counts.shape)
+    return [(int(i), int(j), int(wrong[i, j])) for i, j in zip(rows, columns, strict=True) if wrong[i, j]]
+
+
+def counts_by_class(revision: Revision) -> dict[str, Any]:
+    """Class -> number of images of each side."""
+    found: dict[str, Counter[str]] = {}
+    for row in revision.manifest:
+        if not row.reason:
+            found.setdefault(row.label, Counter())[row.split] += 1
+    return dict(sorted(found.items()))
