@@ -19,7 +19,7 @@ from darkroom.system import files
 from darkroom.system.errors import UserError
 
 FILES = resources.files("darkroom.pages") / "page"
-VEGA_LITE = "5.20"  # that of DVC's templates is 5, too
+VEGA_LITE = "6.4"  # it draws what DVC's templates of version 5 say, too
 
 
 def render(template: str, context: dict[str, Any], data: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -9,7 +10,6 @@ import numpy as np
 
 from darkroom.evaluation import metrics
 from darkroom.evaluation.titles import FEW, METRICS, figure
-from darkroom.report import summary
 from darkroom.results.revision import Revision
 from darkroom.results.suspects import Suspect
 
@@ -24,8 +24,27 @@ class Note(NamedTuple):
 
 
 def better(revision: Revision) -> list[str]:
-    """Sentences that say which model of each pair is better, and whether that is chance."""
-    return summary.verdicts(revision.scores, revision.titles)
+    """A sentence for each pair of models: which is better, and whether that is chance."""
+    comparison, scores = revision.scores["comparison"], revision.scores
+    pairs = list(combinations(revision.titles, 2))
+    test = f"the paired test of {comparison['groups']:,} groups" if "groups" in comparison else "McNemar's test"
+    adjusted = f", adjusted for {len(pairs)} pairs" if len(pairs) > 1 else ""
+    sentences = []
+    for first, second in pairs:
+        pair = comparison[f"{first}_{second}"]
+        how = f"p = {pair['p']:.2g}, {test}{adjusted}"
+        if pair["better"] in revision.titles:
+            winner, other = (first, second) if pair["better"] == first else (second, first)
+            values = (scores[model]["accuracy"]["value"] for model in (winner, other))
+            sentences.append(
+                f"The {revision.titles[winner]} model is better than the {revision.titles[other]} model (accuracy "
+                f"{' against '.join(f'{value:.3f}' for value in values)}), and by more than chance ({how})."
+            )
+        else:
+            sentences.append(
+                f"No evidence that one of the {revision.titles[first]} and {revision.titles[second]} models is better ({how})."
+            )
+    return sentences
 
 
 def figures(revision: Revision) -> list[tuple[str, list[str]]]:
@@ -99,7 +118,7 @@ def _left_out(revision: Revision) -> Iterator[Note]:
 
 def _suspected(suspects: Sequence[Suspect]) -> Iterator[Note]:
     if not suspects:
-        yield Note("Labels were not checked: `darkroom labels` ranks those that look wrong.", "#suspects")
+        yield Note("Labels were not checked: run darkroom labels.", "#suspects")
         return
     found = Counter(one.split for one in suspects if one.suspect)
     if found:

@@ -33,7 +33,6 @@ function picture(source, text) {
   const image = element("img");
   image.src = source;
   image.alt = text;
-  image.loading = "lazy";
   return image;
 }
 
