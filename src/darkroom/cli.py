@@ -232,7 +232,7 @@ def compare(
     else:
         markdown.show(text.as_markdown(comparison))
     if html:
-        page.write(comparison, sides[1], html)
+        page.write(comparison, *sides, html)
     for reason in reasons:
         print(f"darkroom compare: {reason}", file=sys.stderr)
     if head is None and git.read("status", "--porcelain", "--", "dvc.lock"):

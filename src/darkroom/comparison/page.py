@@ -1,53 +1,113 @@
-"""A comparison as an HTML page, with the images that changed between right and wrong."""
+"""A comparison as an HTML page: the verdicts, the images that changed between right and wrong, old and new side by side."""
 
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment
-from markdown_it import MarkdownIt
-
-from darkroom.comparison.compare import Comparison
+from darkroom.comparison import thumbnails
+from darkroom.comparison.compare import Comparison, Flip
 from darkroom.comparison.text import as_markdown
-from darkroom.data.manifest import path_in_side
-from darkroom.pages.thumbnails import as_uri
+from darkroom.data.manifest import Row, path_in_side
+from darkroom.pages import figures, layout
+from darkroom.pages.charts import Chart
+from darkroom.pages.thumbnails import as_uri, thumbnail
 from darkroom.results import images
 from darkroom.results.revision import Revision
-from darkroom.system import files
-from darkroom.system.errors import UserError
 
-SHOWN = 100  # images at most
-THUMBNAIL = 128  # pixels on the longer side
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{{ comparison.base }} to {{ comparison.head }}</title>
-<style>
-  body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem }
-  table { border-collapse: collapse; margin: 1rem 0 } td, th { border: 1px solid #bbb; padding: .2rem .6rem }
-  .flips { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: 0; width: 11rem }
-  figcaption { font-size: .8rem; overflow-wrap: anywhere } .right { color: #0072b2 } .wrong { color: #b34700 }
-</style>
-{{ text | safe }}
-<h2>Images that changed between right and wrong ({{ comparison.flips | length -}}
-{% if shown | length < comparison.flips | length %}, the first {{ shown | length }} of them{% endif %})</h2>
-<div class="flips">{% for flip, image in shown %}<figure><img src="{{ image }}" alt="">
-<figcaption><b class="{{ 'right' if flip.head == flip.actual else 'wrong' }}">
-{{ "now right" if flip.head == flip.actual else "now wrong" }}</b>, {{ comparison.titles[flip.model] }}<br>{{ flip.path }}<br>
-class: {{ flip.actual }}<br>predicted: {{ flip.base }} &rarr; {{ flip.head }}</figcaption></figure>
-{% endfor %}</div></html>
-"""
+SHOWN = 60  # flipped images of each model, and changed images
+SIDE = 128  # pixels of a changed image
+SECTIONS = {"verdict": "Verdict", "flips": "Changed images", "old-and-new": "Old and new", "data-set": "Data"}
+PLACES = ("training", "errors", "trust")  # sections of the results page whose charts are shown
 
 
-def write(comparison: Comparison, head: Revision, path: Path) -> None:
-    """Write a page that needs no other file: the comparison, and up to 100 images that changed between right and wrong.
+def write(comparison: Comparison, base: Revision, head: Revision, path: Path) -> None:
+    """Write a page that needs no other file.
 
     Raises:
         UserError: `path` cannot be written.
     """
+    numbers = count()
+    specs: list[dict[str, Any]] = []
+
+    def placed(charts: list[Chart]) -> list[dict[str, Any]]:
+        specs.extend(chart.spec for chart in charts)
+        return [{"id": next(numbers), "title": chart.title} for chart in charts]
+
+    of_base, of_head = figures.charts_of(base), figures.charts_of(head)
+    context = {
+        "title": f"{_short(comparison.base)} to {_short(comparison.head)}",
+        "sections": list(SECTIONS.items()),
+        "text": layout.as_html(as_markdown(comparison, flips=False)),
+        "flips": [_flips(comparison, model, head) for model in dict.fromkeys(flip.model for flip in comparison.flips)],
+        "base": _short(comparison.base),
+        "head": _short(comparison.head),
+        "confusion": list(_confusion(comparison, base, head)),
+        "charts": [
+            {"base": placed(of_base[place]), "head": placed(of_head[place])}
+            for place in PLACES
+            if of_base[place] or of_head[place]
+        ],
+        **_changes(comparison, base, head),
+    }
+    layout.write(layout.render("comparison.html", context, {"charts": specs}), path, "--html")
+
+
+def _short(name: str) -> str:
+    """The name of a side; a full hash is cut to ten digits."""
+    return name[:10] if len(name) == 40 and set(name) <= set("0123456789abcdef") else name
+
+
+def _flips(comparison: Comparison, model: str, head: Revision) -> dict[str, Any]:
+    """The images of a model that changed between right and wrong: those that are wrong now come first."""
     rows = {path_in_side(row): row for row in head.manifest if row.split == "test"}
-    shown = [(flip, as_uri(images.fetch(rows[flip.path], head.commit), THUMBNAIL)) for flip in comparison.flips[:SHOWN]]
-    text = MarkdownIt("commonmark", {"html": False}).enable("table").render(as_markdown(comparison, flips=False))
-    page = Environment(autoescape=True).from_string(PAGE).render(comparison=comparison, text=text, shown=shown)
-    try:
-        files.write_bytes(path, page.encode("utf-8", "replace"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"--html {path}: the page cannot be written ({error}): name a file in a folder to which you can write"
-        ) from None
+    flips = [flip for flip in comparison.flips if flip.model == model]
+    better = sum(flip.head == flip.actual for flip in flips)
+    return {
+        "title": comparison.titles[model],
+        "better": better,
+        "worse": len(flips) - better,
+        "left": max(0, len(flips) - SHOWN),
+        "shown": [_flip(flip, rows[flip.path], head) for flip in flips[:SHOWN]],
+    }
+
+
+def _flip(flip: Flip, row: Row, head: Revision) -> dict[str, Any]:
+    return {
+        "path": flip.path,
+        "actual": flip.actual,
+        "base": flip.base,
+        "head": flip.head,
+        "right": flip.head == flip.actual,
+        "thumb": thumbnail(head.commit, row),
+    }
+
+
+def _confusion(comparison: Comparison, base: Revision, head: Revision) -> Iterator[dict[str, Any]]:
+    """Each model's confusion matrix on all test images of each side."""
+    for model, title in comparison.titles.items():
+        halves = [
+            {
+                "side": side,
+                "labels": of.predictions.classes,
+                "table": figures.confusion_table(of, model, lambda *_: "") if model in of.titles else None,
+            }
+            for side, of in (("base", base), ("head", head))
+        ]
+        yield {"title": title, "halves": halves}
+
+
+def _changes(comparison: Comparison, base: Revision, head: Revision) -> dict[str, Any]:
+    """The images that were added, removed, relabelled or moved: at most `SHOWN`, and of every kind among them."""
+    changed = [one for one in comparison.data if one.kind != "left out"]
+    shown = thumbnails.choose(changed, SHOWN)
+    tiles = [
+        {
+            "thumb": as_uri(
+                images.fetch(one.new, head.commit) if one.new else images.fetch(one.old, base.commit), SIDE
+            ),
+            "text": thumbnails.caption(one),
+        }
+        for one in shown
+    ]
+    return {"changes": tiles, "changes_note": f"{len(shown):,} of {len(changed):,} changed images."}

@@ -2,14 +2,15 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from darkroom.data.layout import RAW, SIDES
 from darkroom.evaluation.titles import FEW
-from darkroom.pages import charts, layout
-from darkroom.pages.charts import Chart
+from darkroom.pages import figures, layout
+from darkroom.pages.figures import OfModels
 from darkroom.report import card, gallery, verdict
 from darkroom.report.gallery import Gallery
 from darkroom.report.verdict import link
@@ -17,13 +18,11 @@ from darkroom.results import revision as revisions
 from darkroom.results import suspects as suspects_file
 from darkroom.results.revision import Revision
 from darkroom.results.suspects import Suspect
-from darkroom.system import git, lock, params, pipeline
+from darkroom.system import git, lock, params
 from darkroom.system.errors import UserError
 
 NAME = "index.html"
 LISTED = 40  # classes of a table, and files that were left out
-MATRIX = 30  # classes; with more, the most frequent mistakes are listed instead of a matrix
-CURVES = 20  # classes of the ROC chart, those with the lowest recall
 SECTIONS = {
     "verdict": "Verdict",
     "data-set": "Data",
@@ -32,17 +31,6 @@ SECTIONS = {
     "trust": "Trust",
     "map": "Map",
     "provenance": "Provenance",
-}
-# Where the plots of dvc.yaml stand, by the start of their path. The page draws those in None itself.
-PLACES = {
-    "data/manifest.csv": "data-set",
-    "plots/image_sizes.csv": "data-set",
-    "plots/train_": "training",
-    "plots/per_class.csv": "errors",
-    "plots/predictions.csv": None,
-    "plots/near_duplicates.csv": None,
-    "plots/tsne.csv": None,
-    "plots/": "trust",
 }
 
 
@@ -61,8 +49,8 @@ def write(name: str | None, output: Path) -> Path:
     suspects = _suspects(revision)
     pictures = gallery.of_revision(revision, suspects)
     heat, notes = gallery.heat_maps(revision, pictures.rows)
-    drawn = _charts(revision)
-    of_classes = verdict.classes(revision)
+    drawn = figures.charts_of(revision)
+    of_classes = figures.classes(revision)
     context = {
         "title": f"Darkroom: {_name(revision)}",
         "name": f"Results of {_name(revision)}",
@@ -163,31 +151,25 @@ def _pair(row: Mapping[str, str], thumb: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _errors(revision: Revision, of_models: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
+def _errors(revision: Revision, of_models: OfModels) -> dict[str, Any]:
     labels = revision.predictions.classes
-    ranked = by_recall(revision, of_models)
+    ranked = figures.by_recall(revision, of_models)
     return {
         "labels": labels,
         "classes": [_class_row(label, labels.index(label), of_models) for label in ranked[:LISTED]],
         "classes_left": len(ranked[LISTED:]),
         "confusion": [
-            _confusion(revision, model, number, title) for number, (model, title) in enumerate(revision.titles.items())
+            figures.confusion_table(revision, model, partial(_cell, number))
+            for number, model in enumerate(revision.titles)
         ],
     }
 
 
-def by_recall(revision: Revision, of_models: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
-    """The classes: those with enough test images to be judged, then those with few, then those with none; the weakest first."""
-
-    def rank(label: str) -> tuple[Any, ...]:
-        support = next(iter(of_models.values()))[label]["support"]
-        mean = sum(of[label]["recall"] for of in of_models.values())
-        return (support < FEW) + (support == 0), mean, label
-
-    return sorted(revision.predictions.classes, key=rank)
+def _cell(model: int, actual: int, predicted: int) -> str:
+    return link(model=model, **{"class": actual}, predicted=predicted, show="all")
 
 
-def _class_row(label: str, k: int, of_models: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
+def _class_row(label: str, k: int, of_models: OfModels) -> dict[str, Any]:
     support = int(next(iter(of_models.values()))[label]["support"])
     return {
         "label": label,
@@ -203,74 +185,6 @@ def _class_row(label: str, k: int, of_models: Mapping[str, Mapping[str, Mapping[
             for number, of in enumerate(of_models.values())
         ],
     }
-
-
-def _confusion(revision: Revision, model: str, number: int, title: str) -> dict[str, Any]:
-    labels = revision.predictions.classes
-    counts = verdict.confusion(revision, model)
-
-    def place(i: int, j: int) -> str:
-        return link(model=number, **{"class": i}, predicted=j, show="all")
-
-    if len(labels) > MATRIX:
-        pairs = [
-            {"actual": labels[i], "predicted": labels[j], "count": images, "link": place(i, j)}
-            for i, j, images in verdict.confused_pairs(counts, LISTED)
-        ]
-        return {"title": title, "rows": [], "pairs": pairs}
-    rows = [
-        {
-            "label": label,
-            "cells": [
-                {
-                    "count": int(images),
-                    "share": round(float(images / max(1, counts[i].sum())), 3),
-                    "hit": i == j,
-                    "predicted": labels[j],
-                    "link": place(i, j),
-                }
-                for j, images in enumerate(counts[i])
-            ],
-        }
-        for i, label in enumerate(labels)
-    ]
-    return {"title": title, "rows": rows, "pairs": []}
-
-
-def _charts(revision: Revision) -> dict[str, list[Chart]]:
-    """The charts of the plots in dvc.yaml, by section."""
-    listed = charts.plots(pipeline.stages())
-    found: dict[str, list[Chart]] = {place: [] for place in SECTIONS}
-    curves: list[dict[str, str]] = []
-    for path, about in listed.items():
-        place = next(place for start, place in PLACES.items() if path.startswith(start))
-        rows = _titled(revision, revisions.table(revision, path))
-        if path.startswith("plots/train_"):  # all models in one chart, told apart as DVC tells revisions apart
-            model = path.removeprefix("plots/train_").removesuffix(".csv")
-            curves += [{**row, "rev": revision.titles.get(model, model)} for row in rows]
-        elif place and rows:
-            found[place] += charts.charts(about, _bounded(revision, path, rows))
-    if curves:
-        about = next(of for path, of in listed.items() if path.startswith("plots/train_"))
-        found["training"] = charts.charts({**about, "title": "By epoch"}, curves)
-    return found
-
-
-def _titled(revision: Revision, rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """The rows, with the models' titles for their names."""
-    return [
-        {**row, "model": revision.titles.get(row["model"], row["model"])} if "model" in row else row for row in rows
-    ]
-
-
-def _bounded(revision: Revision, path: str, rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The rows of a plot, of the weakest classes only if there are many; of the manifest what its chart counts."""
-    if path == "data/manifest.csv":
-        return [{"label": row["label"], "split": row["split"]} for row in rows]
-    if rows and "class" in rows[0]:
-        weakest = set(by_recall(revision, verdict.classes(revision))[:CURVES])
-        return [row for row in rows if row["class"] in weakest]
-    return rows
 
 
 def _provenance(revision: Revision) -> dict[str, Any]:

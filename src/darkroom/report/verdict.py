@@ -1,15 +1,14 @@
 """What a reader of the results should know first: which model is better, and what to watch."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-import numpy as np
-
-from darkroom.evaluation import metrics
 from darkroom.evaluation.titles import FEW, METRICS, figure
+from darkroom.pages import figures as of_pages
+from darkroom.pages.figures import OfModels
 from darkroom.results.revision import Revision
 from darkroom.results.suspects import Suspect
 
@@ -55,21 +54,10 @@ def figures(revision: Revision) -> list[tuple[str, list[str]]]:
     ]
 
 
-def classes(revision: Revision) -> dict[str, dict[str, dict[str, float]]]:
-    """Model -> class -> precision, recall, F1 and support on the test images."""
-    found = revision.predictions
-    labels = np.searchsorted(found.classes, found.actual)
-    tables = {model: metrics.per_class(labels, of, found.classes) for model, of in found.probabilities.items()}
-    return {
-        model: {label: {name: float(value) for name, value in of.items()} for label, of in table.items()}
-        for model, table in tables.items()
-    }
-
-
 def to_watch(revision: Revision, suspects: Sequence[Suspect]) -> list[Note]:
     """What may be wrong with the models, the data or the figures."""
     return [
-        *_weakest(revision, classes(revision)),
+        *_weakest(revision, of_pages.classes(revision)),
         *_calibration(revision),
         *_leaks(revision),
         *_left_out(revision),
@@ -83,7 +71,7 @@ def link(**filters: object) -> str:
     return f"#images?{urlencode(filters)}"
 
 
-def _weakest(revision: Revision, of_models: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Iterator[Note]:
+def _weakest(revision: Revision, of_models: OfModels) -> Iterator[Note]:
     for number, (model, title) in enumerate(revision.titles.items()):
         judged = {label: of for label, of in of_models[model].items() if of["support"] >= FEW}
         if judged:
@@ -141,23 +129,6 @@ def _numbers(revision: Revision) -> Iterator[Note]:
     if few:
         named = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
         yield Note(f"Fewer than {FEW} test images, too few to judge a class by: {named}.", "#classes")
-
-
-def confusion(revision: Revision, model: str) -> np.ndarray:
-    """How many test images of each class (row) a model takes for each class (column): int64 (K, K)."""
-    found = revision.predictions
-    counts = np.zeros((len(found.classes),) * 2, np.int64)
-    np.add.at(counts, (np.searchsorted(found.classes, found.actual), found.probabilities[model].argmax(1)), 1)
-    return counts
-
-
-def confused_pairs(counts: np.ndarray, most: int) -> list[tuple[int, int, int]]:
-    """The (actual, predicted, number of images) of the most frequent mistakes."""
-    wrong = counts.copy()
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    rows, columns = np.unravel_index(order, counts.shape)
-    return [(int(i), int(j), int(wrong[i, j])) for i, j in zip(rows, columns, strict=True) if wrong[i, j]]
 
 
 def counts_by_class(revision: Revision) -> dict[str, Any]:

@@ -52,7 +52,7 @@ const described = (i) => `${data.images[i][0]}, ${name(data.images[i][1])}`;
 // --- charts ---
 
 function draw(target, spec, tooltip) {
-  return vegaEmbed(target, spec, { actions: false, renderer: "svg", tooltip: tooltip || tip }).catch((error) => {
+  return vegaEmbed(target, spec, { actions: false, renderer: "svg", logLevel: 1, tooltip: tooltip || tip }).catch((error) => {
     target.replaceChildren(element("p", `This chart cannot be drawn (${error.message}).`));
   });
 }

@@ -1,0 +1,139 @@
+"""What a page shows of the results of a revision: figures of classes, confusion, and the charts of dvc.yaml."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from darkroom.evaluation import metrics
+from darkroom.evaluation.titles import FEW
+from darkroom.pages import charts
+from darkroom.pages.charts import Chart
+from darkroom.results import revision as revisions
+from darkroom.results.revision import Revision
+from darkroom.system import pipeline
+
+MATRIX = 30  # classes; with more, the most frequent mistakes are listed instead of a matrix
+CURVES = 20  # classes of the ROC chart, those with the lowest recall
+MISTAKES = 40  # pairs of classes that are listed
+# Where the plots of dvc.yaml stand, by the start of their path. The page draws those in None itself.
+PLACES = {
+    "data/manifest.csv": "data-set",
+    "plots/image_sizes.csv": "data-set",
+    "plots/train_": "training",
+    "plots/per_class.csv": "errors",
+    "plots/predictions.csv": None,
+    "plots/near_duplicates.csv": None,
+    "plots/tsne.csv": None,
+    "plots/": "trust",
+}
+
+OfModels = Mapping[str, Mapping[str, Mapping[str, float]]]  # model -> class -> figure -> value
+
+
+def classes(revision: Revision) -> OfModels:
+    """Model -> class -> precision, recall, F1 and support on the test images."""
+    found = revision.predictions
+    labels = np.searchsorted(found.classes, found.actual)
+    tables = {model: metrics.per_class(labels, of, found.classes) for model, of in found.probabilities.items()}
+    return {
+        model: {label: {name: float(value) for name, value in of.items()} for label, of in table.items()}
+        for model, table in tables.items()
+    }
+
+
+def by_recall(revision: Revision, of_models: OfModels) -> list[str]:
+    """The classes: those with enough test images to be judged, then those with few, then those with none; the weakest first."""
+
+    def rank(label: str) -> tuple[Any, ...]:
+        support = next(iter(of_models.values()))[label]["support"]
+        mean = sum(of[label]["recall"] for of in of_models.values())
+        return (support < FEW) + (support == 0), mean, label
+
+    return sorted(revision.predictions.classes, key=rank)
+
+
+def confusion(revision: Revision, model: str) -> np.ndarray:
+    """How many test images of each class (row) a model takes for each class (column): int64 (K, K)."""
+    found = revision.predictions
+    counts = np.zeros((len(found.classes),) * 2, np.int64)
+    np.add.at(counts, (np.searchsorted(found.classes, found.actual), found.probabilities[model].argmax(1)), 1)
+    return counts
+
+
+def confused_pairs(counts: np.ndarray, most: int) -> list[tuple[int, int, int]]:
+    """The (actual, predicted, number of images) of the most frequent mistakes."""
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    rows, columns = np.unravel_index(order, counts.shape)
+    return [(int(i), int(j), int(wrong[i, j])) for i, j in zip(rows, columns, strict=True) if wrong[i, j]]
+
+
+def confusion_table(revision: Revision, model: str, place: Callable[[int, int], str]) -> dict[str, Any]:
+    """The rows of a model's confusion matrix, or its most frequent mistakes if there are many classes, for a template.
+
+    `place` gives the link to the images of a class (its number) that are taken for another one.
+    """
+    labels = revision.predictions.classes
+    counts = confusion(revision, model)
+
+    if len(labels) > MATRIX:
+        pairs = [
+            {"actual": labels[i], "predicted": labels[j], "count": images, "link": place(i, j)}
+            for i, j, images in confused_pairs(counts, MISTAKES)
+        ]
+        return {"title": revision.titles[model], "rows": [], "pairs": pairs}
+    rows = [
+        {
+            "label": label,
+            "cells": [
+                {
+                    "count": int(images),
+                    "share": round(float(images / max(1, counts[i].sum())), 3),
+                    "hit": i == j,
+                    "predicted": labels[j],
+                    "link": place(i, j),
+                }
+                for j, images in enumerate(counts[i])
+            ],
+        }
+        for i, label in enumerate(labels)
+    ]
+    return {"title": revision.titles[model], "rows": rows, "pairs": []}
+
+
+def charts_of(revision: Revision) -> dict[str, list[Chart]]:
+    """The charts of the plots in dvc.yaml, by section."""
+    listed = charts.plots(pipeline.stages())
+    found: dict[str, list[Chart]] = {place: [] for place in PLACES.values() if place}
+    curves: list[dict[str, str]] = []
+    for path, about in listed.items():
+        place = next(place for start, place in PLACES.items() if path.startswith(start))
+        rows = _titled(revision, revisions.table(revision, path))
+        if path.startswith("plots/train_"):  # all models in one chart, told apart as DVC tells revisions apart
+            model = path.removeprefix("plots/train_").removesuffix(".csv")
+            curves += [{**row, "rev": revision.titles.get(model, model)} for row in rows]
+        elif place and rows:
+            found[place] += charts.charts(about, _bounded(revision, path, rows))
+    if curves:
+        about = next(of for path, of in listed.items() if path.startswith("plots/train_"))
+        found["training"] = charts.charts({**about, "title": "By epoch"}, curves)
+    return found
+
+
+def _titled(revision: Revision, rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows, with the models' titles for their names."""
+    return [
+        {**row, "model": revision.titles.get(row["model"], row["model"])} if "model" in row else row for row in rows
+    ]
+
+
+def _bounded(revision: Revision, path: str, rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows of a plot, of the weakest classes only if there are many; of the manifest what its chart counts."""
+    if path == "data/manifest.csv":
+        return [{"label": row["label"], "split": row["split"]} for row in rows]
+    if rows and "class" in rows[0]:
+        weakest = set(by_recall(revision, classes(revision))[:CURVES])
+        return [row for row in rows if row["class"] in weakest]
+    return rows
