@@ -49,13 +49,15 @@ def run(
     """Get data/raw if it is missing, run `dvc repro`, write the model cards, and print the results as a table."""
     from darkroom.data import tracked
     from darkroom.rebuild import cache
-    from darkroom.report import card, summary
+    from darkroom.report import card, summary, watch
 
     started = time.monotonic()
     git.refuse_elsewhere()
     tracked.provide_raw()
     cache.refill()
-    if code := dvc.call("repro", *(["--force", "--no-run-cache"] if force else [])):
+    with watch.announced():
+        code = dvc.call("repro", *(["--force", "--no-run-cache"] if force else []))
+    if code:
         raise typer.Exit(code)
     card.write()
     print(summary.as_text(time.monotonic() - started))
@@ -63,6 +65,14 @@ def run(
     subprocess.call(
         [sys.executable, Path(__file__).parent, "page"]
     )  # a process of its own, in which torch is set up first
+
+
+@app.command()
+def watch() -> None:
+    """Show which stage runs, how far it is, and the time that is left for all; write a page with the curves so far."""
+    from darkroom.report import watch
+
+    watch.watch()
 
 
 @app.command()

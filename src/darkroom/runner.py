@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from darkroom.system import inputs, params, pins, pipeline, process
+from darkroom.system import inputs, params, pins, pipeline, process, progress
 from darkroom.system.errors import UserError
 
 # A stage, and what torch needs, are imported by name, so that only the stages that use them depend on them.
@@ -31,7 +31,7 @@ def run_stage(name: str) -> int:
     """
     started = time.monotonic()
     try:
-        with process.alone(name):
+        with process.alone(name), progress.noted(name):
             with params.held():
                 before = inputs.snapshot(name)
                 prepare(name)

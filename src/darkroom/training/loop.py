@@ -17,7 +17,7 @@ from darkroom.data.images import Folder
 from darkroom.networks.checkpoint import About, plain
 from darkroom.networks.classifier import Classifier
 from darkroom.networks.forward import as_tensor, normalised, score
-from darkroom.system import device
+from darkroom.system import device, progress
 from darkroom.system.errors import UserError
 from darkroom.system.params import Run
 from darkroom.training import history, optimizers, resume
@@ -124,6 +124,7 @@ def fit(model: Classifier, optimizer: torch.optim.Optimizer, task: Task, state_f
             best = plain(learner.scored.state_dict())
         rows = [astuple(epoch) for epoch in epochs]
         resume.save(state_file, {"learner": learner.state_dict(), "epochs": rows, "best": best})
+        progress.epochs(task.stage, task.recipe.epochs, *history.table(epochs))
         tqdm.write(history.describe(epochs[-1], task.recipe.epochs))  # after saving: what is logged is kept
     for line in history.explain(epochs, len(task.val.labels)):
         tqdm.write(line)
