@@ -100,14 +100,22 @@ def _titled(title: str, part: Any) -> str:
     return f"{title}: {text}" if text else title
 
 
+def _height(spec: dict[str, Any]) -> int:
+    """The height in pixels. A step is for each value of the vertical axis."""
+    height = spec.get("height", HEIGHT)
+    if isinstance(height, dict):
+        values = {row.get(spec["encoding"]["y"]["field"]) for row in spec["data"]["values"]}
+        return int(height["step"]) * max(1, len(values))
+    return min(height, HEIGHT)
+
+
 def _fitted(spec: dict[str, Any]) -> dict[str, Any]:
     """The single view `spec`, as wide as its place, with its legends below."""
-    height = spec.get("height", HEIGHT)
     config = {**spec.get("config", {}), "legend": {"orient": "bottom", "columns": 3, "labelLimit": 160}}
     return {
         **{key: value for key, value in spec.items() if key not in ("title", "resolve", "$schema")},
         "width": "container",
-        "height": min(height, HEIGHT) if isinstance(height, int) else height,
+        "height": _height(spec),
         "autosize": {"type": "fit-x", "contains": "padding"},
         "config": {**config, "axis": {"labelLimit": 140}, "view": {"continuousHeight": HEIGHT}},
     }
