@@ -56,7 +56,6 @@ def main() -> None:
             "resolution": images.resolution,
             "mean": dict(zip(CHANNELS, mean, strict=True)),
             "std": dict(zip(CHANNELS, std, strict=True)),
-            "classes": counts,
             "width": spread([width for width, _ in sizes.elements()]),
             "height": spread([height for _, height in sizes.elements()]),
         },
