@@ -23,11 +23,10 @@ def facts(classes: list[str], owners: dict[str, str] | None = None, **comparison
     """What a project with two models says."""
     figure = {"value": 0.8, "low": 0.7, "high": 0.9}
     errors = {"ece": {"value": 0.05}, "log_loss": {"value": 0.4}}
-    right = [np.arange(40) < 40 - index % 40 for index in range(len(classes))]
-    of_class = {
-        label: OfClass(40, *(metrics.share(of, np.arange(40))[key] for key in ("value", "low", "high")), 0.5, 0.6, "")
-        for label, of in zip(classes, right, strict=True)
-    }
+    of_class = {}
+    for index, label in enumerate(classes):
+        recall = metrics.share(np.arange(40) < 40 - index % 40, np.arange(40))
+        of_class[label] = OfClass(40, recall["value"], recall["low"], recall["high"], 0.5, 0.6, "")
     sets = {"error_rate": 0.05, "coverage": figure, "mean_size": 1.5, "sure": 0.5, "accuracy_if_sure": 0.9}
     of_model: dict[str, Any] = {
         "title": "m|x",

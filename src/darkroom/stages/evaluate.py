@@ -68,7 +68,7 @@ def main() -> None:
     write_roc(test, titles, probabilities)
     write_reliability(test, titles, probabilities, choices.bins)
     write_risk(test, titles, probabilities)
-    epochs = {about.title: files.read_csv(history.path(name)) for name, about in abouts.items() if about.curves}
+    epochs = {about.title: files.read_csv(history.path(name)) if about.curves else [] for name, about in abouts.items()}
     pictures.curves(epochs, "plots/curves.png")
     pictures.layers(networks, "plots/network.png")
 

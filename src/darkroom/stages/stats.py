@@ -47,7 +47,7 @@ def main() -> None:
             members = [path for path in paths if path.startswith(f"{label}/")]
             step = max(1, len(members) // choices.contact_sheet)  # evenly over the class, not its first few
             shown = [open_rgb(TRAIN / path) for path in members[::step][: choices.contact_sheet]]
-            contact_sheet(shown, folder / f"{label}.png")
+            contact_sheet(label, shown, len(members), folder / f"{label}.png")
     rows = [(width, height, number) for (width, height), number in sorted(sizes.items())]
     files.write_csv("plots/image_sizes.csv", ("width", "height", "count"), rows)
     files.write_json(
