@@ -62,6 +62,13 @@ def test_split_folders_are_image_folders(rebuilt: Path) -> None:
         assert {c: dataset.targets.count(i) for c, i in dataset.class_to_idx.items()} == listed
 
 
+def test_no_metric_grows_with_the_number_of_classes(rebuilt: Path) -> None:
+    """`dvc metrics show` has a column for each number."""
+    classes = {row["label"] for row in read(rebuilt, "data/manifest.csv")}
+    for path in rebuilt.glob("metrics/*.json"):
+        assert not [label for label in classes if label in path.read_text()], path
+
+
 def test_stats_are_numpys(rebuilt: Path) -> None:
     stats = read_json(rebuilt / "metrics/stats.json")
     pixels = np.stack(

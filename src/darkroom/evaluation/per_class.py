@@ -11,10 +11,10 @@ import numpy as np
 from sklearn.metrics import precision_recall_fscore_support
 
 from darkroom.evaluation import metrics
-from darkroom.evaluation.titles import FEW
 from darkroom.system.errors import UserError
 
 PATH = "plots/per_class.csv"
+FEW = 10  # test images of a class; classes with fewer are marked
 
 
 class OfClass(NamedTuple):
