@@ -1,7 +1,9 @@
 """Charts, templates of DVC's plots and tables with 2, 4, 16 and 100 classes: what one needs to read them."""
 
+import configparser
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from dvc_render.html import render_html  # type: ignore[import-untyped]
 from dvc_render.vega import VegaRenderer  # type: ignore[import-untyped]
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -279,3 +282,36 @@ def test_a_contact_sheet_says_its_class_and_how_many_images_it_shows(tmp_path: P
             assert sheet.size == (8 * 96, 24 + 96)
             heads.append(sheet.crop((0, 0, 768, 24)).tobytes())
     assert len(set(heads)) == len(heads)
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_the_page_of_dvc_says_if_vega_could_not_be_loaded(
+    network: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In Chromium without network, and with a network that has a stand-in for Vega."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="needs Playwright: pip install -r requirements/extras/browser.txt"
+    )
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("needs a browser: apt-get install chromium")
+    monkeypatch.chdir(tmp_path)
+    Results(2).write()
+    config = configparser.ConfigParser()
+    config.read_string(re.sub(r"(?m)^\s+", "", (ROOT / ".dvc/config").read_text()))
+    template = ROOT / ".dvc" / config["plots"]["html_template"]
+    properties = {"template_dir": str(ROOT / ".dvc/plots"), "template": "roc", "x": "false_positive_rate"}
+    chart = VegaRenderer(list(read_csv(Path("plots/roc.csv"))), "roc", y="true_positive_rate", **properties)
+    page_file = render_html([chart], tmp_path / "index.html", template)
+    stand_in = {"body": "window.vegaEmbed = () => {}", "content_type": "text/javascript"}
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])  # CI is root
+        page = browser.new_page()
+        complaints: list[str] = []
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.route("https://**/*", lambda route: route.fulfill(**stand_in) if network else route.abort())
+        page.goto(Path(page_file).as_uri())
+        assert page.locator("#offline").is_visible() == (not network)
+        assert "darkroom page" in (page.locator("#offline").text_content() or "")
+        assert not complaints
+        browser.close()

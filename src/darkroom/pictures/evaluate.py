@@ -88,7 +88,7 @@ def roc(curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], path:
         for ax, by_class in zip(axes, curves.values(), strict=True):
             weakest = sorted(by_class, key=lambda label: float(np.trapezoid(*by_class[label][::-1])))[: len(COLOURS)]
             named = list(by_class) if classes <= DISTINCT else weakest
-            for label in by_class.keys() - named if classes > DISTINCT else ():
+            for label in (label for label in by_class if label not in named):
                 ax.plot(*by_class[label], color="#bbbbbb", linewidth=0.7, drawstyle="steps-post")
             for label, (colour, line) in zip(named, colours_and_lines(), strict=False):
                 ax.plot(*by_class[label], line, color=colour, label=short(label), drawstyle="steps-post")
