@@ -11,10 +11,10 @@ import pytest
 import yaml
 from scipy import stats
 
-from conftest import clone_of, commit, darkroom, read_json, run, set_params, vouch
+from conftest import clone_of, commit, darkroom, read_csv, read_json, run, set_params, vouch
 from darkroom.comparison import over_seeds
-from darkroom.evaluation import paired, seed_runs
-from darkroom.evaluation.seed_runs import Runs
+from darkroom.evaluation import paired, per_class, seed_runs
+from darkroom.evaluation.seed_runs import Result, Runs
 from darkroom.evaluation.titles import METRICS
 from darkroom.system import files
 
@@ -87,9 +87,13 @@ def test_the_gate_looks_at_five_seeds_or_more() -> None:
 
 
 def written(project: Path, count: int, shift: float = 0.0) -> None:
-    """Shift all metrics in metrics/evaluate.json, and write metrics/seeds.json with it and count - 1 results that are close."""
-    first = shifted(read_json(project / "metrics/evaluate.json"), lambda: shift)
-    files.write_json(project / "metrics/evaluate.json", first)
+    """Shift all metrics and recalls, and write metrics/seeds.json with them and count - 1 results that are close."""
+    results = Result(
+        read_json(project / "metrics/evaluate.json"), per_class.read((project / per_class.PATH).read_bytes())
+    )
+    first = shifted(results, lambda: shift)
+    files.write_json(project / "metrics/evaluate.json", first.scores)
+    files.write_csv(project / per_class.PATH, per_class.HEADER, per_class.rows(first.classes))
     vouch(project)
     random = np.random.default_rng(count)
     others = {seed: shifted(first, lambda: random.normal(0, 0.01)) for seed in range(2, count + 1)}
@@ -97,15 +101,19 @@ def written(project: Path, count: int, shift: float = 0.0) -> None:
     files.write_json(project / seed_runs.PATH, seed_runs.as_tree(runs))
 
 
-def shifted(scores: dict[str, Any], by: Callable[[], float]) -> dict[str, Any]:
-    """The content of evaluate.json with other metrics and recalls."""
-    other: dict[str, Any] = json.loads(json.dumps(scores))
+def shifted(results: Result, by: Callable[[], float]) -> Result:
+    """The same with other metrics and recalls."""
+    other: dict[str, Any] = json.loads(json.dumps(results.scores))
     for model in ("scratch", "finetune"):
         for metric in METRICS:
             other[model][metric]["value"] += by()
-        for entry in other[model]["per_class"].values():
-            entry["recall"] += by()
-    return other
+    classes = {
+        model: {
+            label: of._replace(recall=float(f"{of.recall + by():.6g}")) for label, of in by_class.items() if of.recall
+        }
+        for model, by_class in results.classes.items()
+    }
+    return Result(other, classes)
 
 
 @pytest.fixture
@@ -261,7 +269,7 @@ def test_seeds_are_of_the_results_until_these_change(digits: Path) -> None:
     assert accuracy["values"][0] == scores["scratch"]["accuracy"]["value"]
     assert accuracy["mean"] == pytest.approx(np.mean(accuracy["values"]), rel=1e-5)
     recalls = {label: values[0] for label, values in tree["models"]["scratch"]["recall"].items()}
-    assert recalls == {label: entry["recall"] for label, entry in scores["scratch"]["per_class"].items()}
+    assert recalls == {row["class"]: float(row["recall"]) for row in read_csv(project / per_class.PATH)}
     shown = run("dvc", "metrics", "show", "metrics/seeds.json", cwd=project)
     assert "models.scratch.accuracy.standard_deviation" in shown
     assert "values" not in shown

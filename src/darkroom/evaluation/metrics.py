@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.metrics import f1_score, precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import f1_score, roc_auc_score
 
 CONFIDENCE = 0.95  # of every interval
 LEVEL = 0.05  # of every test
@@ -103,18 +103,6 @@ def ece(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> float:
     """Expected calibration error (Guo et al. 2017): the mean gap between confidence and accuracy, over images."""
     rows = reliability(labels, probabilities, bins)
     return sum(row.images * abs(row.confidence - row.accuracy) for row in rows) / len(labels)
-
-
-def per_class(labels: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> dict[str, dict[str, float]]:
-    """Precision, recall, F1 and support of each class: scikit-learn's classification report."""
-    columns = precision_recall_fscore_support(
-        labels, probabilities.argmax(1), labels=range(len(classes)), average=None, zero_division=0
-    )
-    names = ("precision", "recall", "f1", "support")
-    return {
-        label: dict(zip(names, row, strict=True))
-        for label, row in zip(classes, zip(*columns, strict=True), strict=True)
-    }
 
 
 def merge_classes(classes: list[str], merge: str | None) -> np.ndarray:

@@ -5,7 +5,7 @@
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,12 +14,20 @@ from scipy import stats
 
 from darkroom.evaluation import metrics
 from darkroom.evaluation.bootstrap import Difference
+from darkroom.evaluation.per_class import Classes
 from darkroom.evaluation.titles import METRICS
 
 PATH = "metrics/seeds.json"
 
 # Model -> metric or class -> the value under each seed.
 Values = dict[str, dict[str, list[float]]]
+
+
+class Result(NamedTuple):
+    """One run: the content of metrics/evaluate.json, and that of plots/per_class.csv by model."""
+
+    scores: Mapping[str, Any]
+    classes: Mapping[str, Classes]
 
 
 @dataclass(frozen=True)
@@ -57,16 +65,17 @@ class Welch(NamedTuple):
     less: float
 
 
-def collect(results: Mapping[int, Mapping[str, Any]], models: Sequence[str]) -> Runs:
-    """Runs from the content of metrics/evaluate.json under each seed. A metric that not every run has is left out."""
-    runs = list(results.values())
+def collect(results: Mapping[int, Result], models: Sequence[str]) -> Runs:
+    """Runs from the results under each seed. A metric that not every run has is left out."""
+    runs, classes = [result.scores for result in results.values()], [result.classes for result in results.values()]
     values, recalls = {}, {}
     for model in models:
         shared = [metric for metric in METRICS if all(metric in run[model] for run in runs)]
         values[model] = {metric: [float(run[model][metric]["value"]) for run in runs] for metric in shared}
         recalls[model] = {
-            label: [float(run[model]["per_class"][label]["recall"]) for run in runs]
-            for label in runs[0][model]["per_class"]
+            label: [float(of_run[model][label].recall or 0) for of_run in classes]
+            for label, of_class in classes[0][model].items()
+            if of_class.recall is not None
         }
     titles = {model: str(runs[0][model]["title"]) for model in models}
     return Runs(list(results), int(runs[0]["count"]), titles, values, recalls)
@@ -92,7 +101,7 @@ def as_tree(runs: Runs) -> dict[str, Any]:
 
 
 def belonging(
-    data: bytes | None, scores: Mapping[str, Any], models: Sequence[str], seed: int
+    data: bytes | None, result: Callable[[], Result], models: Sequence[str], seed: int
 ) -> tuple[Runs | None, str]:
     """The runs in metrics/seeds.json, if they are of the same params, code and data as other results.
 
@@ -100,9 +109,9 @@ def belonging(
 
     Args:
         data: The content of metrics/seeds.json. None if there is no such file.
-        scores: The content of metrics/evaluate.json.
-        models: The models in it.
-        seed: The value of run.seed with which it was made.
+        result: Reads those results.
+        models: The models in them.
+        seed: The value of run.seed with which they were made.
 
     Returns:
         The runs and "", or None and what there is instead.
@@ -114,8 +123,8 @@ def belonging(
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None, f"a damaged {PATH}"
     try:
-        same = only(runs, seed) == collect({seed: scores}, models)
-    except (KeyError, TypeError, ValueError):  # one of them lacks the seed, a model or a class
+        same = only(runs, seed) == collect({seed: result()}, models)
+    except (KeyError, TypeError, ValueError, AttributeError):  # one of them lacks the seed, a model or a class
         same = False
     return (runs, "") if same else (None, f"a {PATH} of other results")
 

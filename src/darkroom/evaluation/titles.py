@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-FEW = 10  # test images of a class; classes with fewer are marked
+from darkroom.evaluation.per_class import FEW as FEW
 
 METRICS = {
     "accuracy": "accuracy",

@@ -3,13 +3,12 @@
 import contextlib
 import json
 import math
-from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
 
-from darkroom.evaluation import metrics, seed_runs
-from darkroom.evaluation.seed_runs import Runs
+from darkroom.evaluation import metrics, per_class, seed_runs
+from darkroom.evaluation.seed_runs import Result, Runs
 from darkroom.evaluation.titles import METRICS
 from darkroom.experiments import clone
 from darkroom.system import dvc, files, git, params
@@ -40,8 +39,8 @@ def run_seeds(count: int) -> str:
     )
 
 
-def _result(head: clone.Clone, seed: int) -> dict[str, Any]:
-    """The content of metrics/evaluate.json under `seed`. It is run if there is no experiment yet.
+def _result(head: clone.Clone, seed: int) -> Result:
+    """The results under `seed`. It is run if there is no experiment yet.
 
     Raises:
         UserError: The run failed.
@@ -60,7 +59,8 @@ def _result(head: clone.Clone, seed: int) -> dict[str, Any]:
         raise UserError(
             f"the experiment '{name}' has no {RESULTS}: remove it by `dvc exp remove {name}`, and try again"
         )
-    return dict(json.loads(content))
+    scores = json.loads(content)
+    return Result(scores, per_class.of_revision(git.show(commit, per_class.PATH), scores))
 
 
 def as_markdown(runs: Runs) -> str:

@@ -9,17 +9,23 @@ from matplotlib import pyplot as plt
 from sklearn.metrics import confusion_matrix
 
 from darkroom.pictures.palette import COLOURS, MARKERS, colours_and_lines
-from darkroom.pictures.style import legend_panel, panels
+from darkroom.pictures.style import legend_below, panels, short
 
 NUMBERED = 20  # classes; with more, the cells of a confusion matrix are too small for numbers
-FEW = 8  # classes; with more, a legend would hide the curves, and gets a panel for itself
+MANY = 8  # classes; with more, a confusion matrix shows no zeros, and its labels stand upright
+DISTINCT = 16  # classes; with more, ROC curves lie on one another, and only the weakest are named
 LABELLED = 60  # classes; with more, not every row and column gets its name
 
 
 def curves(rows: Mapping[str, Sequence[Mapping[str, str]]], path: str | Path) -> None:
-    """Loss, accuracy and learning rate of each model by epoch; `rows` are those of plots/train_NAME.csv."""
+    """Loss, accuracy and learning rate of each model by epoch; `rows` are those of plots/train_NAME.csv.
+
+    A model without epochs has no rows. Its colour is left out, so that the others have theirs of the other charts.
+    """
+    coloured = zip(cycle(COLOURS), rows.items(), strict=False)
+    trained = [(colour, title, epochs) for colour, (title, epochs) in coloured if epochs]
     with panels(path, ["Loss", "Accuracy", "Learning rate"], (3.6, 3.0)) as axes:
-        for colour, (title, epochs) in zip(cycle(COLOURS), rows.items(), strict=False):
+        for colour, title, epochs in trained:
             numbers = [int(row["epoch"]) for row in epochs]
             for ax, metric in zip(axes[:2], ("loss", "accuracy"), strict=True):
                 for side, line in (("train", "--"), ("val", "-")):
@@ -30,15 +36,14 @@ def curves(rows: Mapping[str, Sequence[Mapping[str, str]]], path: str | Path) ->
         axes[1].set_ylabel("share of images")
         axes[2].set_ylabel("at the end of the epoch")
         axes[2].set_yscale("log")
-        highest = max((float(row["lr"]) for epochs in rows.values() for row in epochs), default=1.0)
+        highest = max((float(row["lr"]) for _, _, epochs in trained for row in epochs), default=1.0)
         axes[2].set_ylim(bottom=highest / 1e5)  # the last steps of a schedule go down to nothing
         axes[2].yaxis.set_major_formatter("{x:g}")  # the usual one writes formulas
         for ax in axes:
             ax.set_xlabel("epoch")
             ax.xaxis.get_major_locator().set_params(integer=True)
-        if rows:
-            axes[0].legend()
-            axes[2].legend()
+        if trained:
+            legend_below(axes[0].figure, *axes[0].get_legend_handles_labels())
 
 
 def confusion(labels: np.ndarray, predicted: Mapping[str, np.ndarray], classes: list[str], path: str | Path) -> None:
@@ -51,22 +56,22 @@ def confusion(labels: np.ndarray, predicted: Mapping[str, np.ndarray], classes: 
         path: The PNG file.
     """
     count = len(classes)
-    side = max(3.2, 0.7 * min(count, NUMBERED) + 1.4)
+    side = max(3.2, min(0.7 * count, 7.5 if count <= NUMBERED else 10.0) + 1.4)
+    ticks = range(0, count, -(-count // LABELLED))
+    names = [short(classes[index]) for index in ticks]
     with panels(path, list(predicted), (side + 0.4, side), sharey=True) as axes:
         for ax, classified in zip(axes, predicted.values(), strict=True):
             counts = confusion_matrix(labels, classified, labels=range(count))
             share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
             picture = ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
             for (row, column), number in np.ndenumerate(counts) if count <= NUMBERED else ():
-                shade = "white" if share[row, column] > 0.55 else "black"
-                ax.text(column, row, number, ha="center", va="center", color=shade)
-            ticks = range(0, count, -(-count // LABELLED))
-            size = min(9.0, 9 * 1.6 * NUMBERED / len(ticks))
-            ax.set_xticks(
-                ticks, [classes[index] for index in ticks], rotation=90 if count > NUMBERED else 35, ha="right"
-            )
-            ax.set_yticks(ticks, [classes[index] for index in ticks])
-            ax.tick_params(labelsize=size)
+                if number or count <= MANY:
+                    shade = "white" if share[row, column] > 0.55 else "black"
+                    ax.text(column, row, number, ha="center", va="center", color=shade)
+            slanted = {"rotation": 35, "ha": "right"} if count <= MANY else {"rotation": 90}
+            ax.set_xticks(ticks, names, **slanted)
+            ax.set_yticks(ticks, names)
+            ax.tick_params(labelsize=9 if count <= NUMBERED else 7)
             ax.set_xlabel("predicted")
             ax.grid(visible=False)
         axes[0].set_ylabel("actual")
@@ -74,23 +79,30 @@ def confusion(labels: np.ndarray, predicted: Mapping[str, np.ndarray], classes: 
 
 
 def roc(curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], path: str | Path) -> None:
-    """A ROC curve per model and class. `curves` maps title -> class -> (false positive rates, true positive rates)."""
+    """A ROC curve per model and class. `curves` maps title -> class -> (false positive rates, true positive rates).
+
+    Of many classes, only those with the least area under the curve are coloured and named, for each model its own.
+    """
     classes = len(next(iter(curves.values())))
-    for_legend = [""] if classes > FEW else []
-    with panels(path, [*curves, *for_legend], (4.0, 3.8), sharey=True) as axes:
-        for ax, by_class in zip(axes, curves.values(), strict=False):
-            for (label, (x, y)), (colour, line) in zip(by_class.items(), colours_and_lines(), strict=False):
-                ax.plot(x, y, line, color=colour, label=label, drawstyle="steps-post")
+    with panels(path, list(curves), (4.0, 3.8 if classes <= DISTINCT else 4.9), sharey=True) as axes:
+        for ax, by_class in zip(axes, curves.values(), strict=True):
+            weakest = sorted(by_class, key=lambda label: float(np.trapezoid(*by_class[label][::-1])))[: len(COLOURS)]
+            named = list(by_class) if classes <= DISTINCT else weakest
+            for label in (label for label in by_class if label not in named):
+                ax.plot(*by_class[label], color="#bbbbbb", linewidth=0.7, drawstyle="steps-post")
+            for label, (colour, line) in zip(named, colours_and_lines(), strict=False):
+                ax.plot(*by_class[label], line, color=colour, label=short(label), drawstyle="steps-post")
             ax.plot([0, 1], [0, 1], ":", color="grey", linewidth=1)
             ax.set_xlabel("false positive rate")
             ax.set_aspect("equal")
+            if classes > DISTINCT:
+                title = f"the {len(named)} classes with the least area; grey: {classes - len(named)} others"
+                below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "borderaxespad": 0}
+                ax.legend(title=title, ncols=2, fontsize=7, title_fontsize=7, **below)
         axes[0].set_ylabel("true positive rate")
-        title = "class against the rest"
-        if for_legend:
+        if classes <= DISTINCT:
             handles, labels = axes[0].get_legend_handles_labels()
-            legend_panel(axes[-1], handles, labels, title)
-        else:
-            axes[-1].legend(loc="lower right", title=title)
+            legend_below(axes[0].figure, handles, labels, "class against the rest")
 
 
 def reliability(tables: Mapping[str, Sequence[tuple[float, float, int]]], path: str | Path) -> None:
@@ -105,7 +117,8 @@ def reliability(tables: Mapping[str, Sequence[tuple[float, float, int]]], path: 
         ax.set_ylabel("accuracy: share that is right")
         ax.set_xlim(0, 1.02)
         ax.set_ylim(0, 1.02)
-        for handle in ax.legend(loc="upper left").legend_handles:
+        legend_below(ax.figure, *ax.get_legend_handles_labels())
+        for handle in ax.figure.legends[0].legend_handles:
             if hasattr(handle, "set_sizes"):
                 handle.set_sizes([40])
 
@@ -120,7 +133,7 @@ def risk_coverage(curves: Mapping[str, Sequence[tuple[float, float]]], path: str
         ax.set_ylabel("share of the answers that is wrong")
         ax.set_xlim(0, 1)
         ax.set_ylim(bottom=0)
-        ax.legend(loc="upper left")
+        legend_below(ax.figure, *ax.get_legend_handles_labels())
 
 
 def layers(networks: Mapping[str, Sequence[tuple[str, str, int]]], path: str | Path) -> None:

@@ -4,22 +4,47 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont
 
 from darkroom.system.files import write_bytes
 
 TILE = 96  # pixels of a thumbnail's side
+COLUMNS = 8
+HEAD = 24  # pixels above the thumbnails
+FONT = "fonts/ttf/DejaVuSans.ttf"  # in matplotlib's data: the font of the charts
 
 
-def contact_sheet(images: Sequence[Image.Image], path: str | Path) -> None:
-    """Thumbnails, up to eight per row. Each shows its whole image in its proportions."""
-    columns = min(len(images), 8)
-    rows = -(-len(images) // columns)
-    sheet = Image.new("RGB", (columns * TILE, rows * TILE), "white")
+def contact_sheet(label: str, images: Sequence[Image.Image], count: int, path: str | Path) -> None:
+    """Thumbnails, up to eight per row, under the label and the number of images. Each shows its whole image.
+
+    Args:
+        label: The class.
+        images: Those of its images that are shown.
+        count: The number of all its images.
+        path: The PNG file.
+    """
+    rows = -(-len(images) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * TILE, HEAD + rows * TILE), "white")
+    _write_head(sheet, label, f"{len(images):,} of {count:,} training images")
     for index, image in enumerate(images):
         small = image.copy()
         small.thumbnail((TILE - 2, TILE - 2))
-        sheet.paste(small, (index % columns * TILE + 1, index // columns * TILE + 1))
+        sheet.paste(small, (index % COLUMNS * TILE + 1, HEAD + index // COLUMNS * TILE + 1))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     write_bytes(path, buffer.getvalue())
+
+
+def _write_head(sheet: Image.Image, label: str, shown: str) -> None:
+    """The label at the left, what is shown at the right. A label that is too long for the line is cut."""
+    # The basic layout is Pillow's own; the other one is that of a library of the system, which may be missing.
+    font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / FONT), 14, layout_engine=ImageFont.Layout.BASIC)
+    draw = ImageDraw.Draw(sheet)
+    room = sheet.width - draw.textlength(shown, font) - 24
+    text = printable = label.encode("utf-8", "replace").decode()
+    while draw.textlength(text, font) > room:
+        printable = printable[:-1]
+        text = f"{printable}…"
+    draw.text((4, 3), text, "black", font)
+    draw.text((sheet.width - 4, 3), shown, "black", font, anchor="ra")

@@ -24,7 +24,8 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "text.parse_math": False,  # a class may be named $x$
 }
-COLUMN, ENTRIES = 27, 108  # entries of a legend that fit into a column, and into a panel
+SMALL, ENTRIES = 24, 120  # entries of a legend; with more, its letters are small, and the rest is left out
+LETTERS = 28  # of the name of a class
 
 
 @contextmanager
@@ -52,13 +53,21 @@ def panels(
         yield axes[0]
 
 
-def legend_panel(ax: Any, handles: Sequence[Any], labels: Sequence[str], title: str) -> None:
-    """A legend of many entries instead of a chart. Only the first entries are shown if they do not all fit."""
+def legend_below(figure: Any, handles: Sequence[Any], labels: Sequence[str], title: str = "") -> None:
+    """A legend under the charts, in as many columns as fit. Only the first entries are shown if there are too many."""
+    small = {"fontsize": 6.5, "columnspacing": 1.0, "handletextpad": 0.3} if len(labels) > SMALL else {}
+    letters = max(map(len, labels[:ENTRIES]), default=0)
+    inches = (letters + 7) * (0.06 if small else 0.085)
     if len(labels) > ENTRIES:
-        handles, labels = handles[:ENTRIES], labels[:ENTRIES]
-        title = f"{title} (the first {ENTRIES})"
-    ax.axis("off")
-    columns = -(-len(labels) // COLUMN)
-    small = {"fontsize": 5.5, "columnspacing": 1.0} if columns > 1 else {}
-    legend = ax.legend(handles, labels, loc="center left", title=title, ncols=columns, borderaxespad=0, **small)
-    legend.set_in_layout(False)  # else the charts shrink to make room for it
+        title = f"{title} (the first {ENTRIES} of {len(labels)})"
+    columns = max(1, min(len(labels), int(figure.get_figwidth() / inches)))
+    rows = -(-min(len(labels), ENTRIES) // columns) + 1
+    figure.set_figheight(figure.get_figheight() + rows * (0.13 if small else 0.18))
+    figure.legend(
+        handles[:ENTRIES], labels[:ENTRIES], loc="outside lower center", title=title or None, ncols=columns, **small
+    )
+
+
+def short(label: str) -> str:
+    """A name that leaves room for others."""
+    return label if len(label) <= LETTERS else f"{label[: LETTERS - 1]}…"

@@ -5,14 +5,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import patheffects
+from matplotlib.lines import Line2D
 
 from darkroom.pictures import palette
-from darkroom.pictures.style import legend_panel, panels
+from darkroom.pictures.style import legend_below, panels, short
 
 # `make deps` writes them into .dvc/plots/tsne.json, too.
 COLOURS = palette.COLOURS
-TRAIN, TEST = ", train", ", test"  # ends of the labels in the legend
-FEW = 8  # classes; with more, the legend gets a panel for itself
+DISTINCT = 16  # classes; with more, colours and markers are hard to tell apart, and each class has a number
+LOOKS: dict[str, dict[str, Any]] = {
+    "train": {"s": 8, "alpha": 0.45, "linewidths": 0},
+    "test": {"s": 20, "alpha": 0.9, "linewidths": 0.5, "edgecolors": "black"},
+}
 
 
 class Point(NamedTuple):
@@ -27,39 +32,47 @@ class Point(NamedTuple):
 
 
 def tsne(points: Sequence[Point], path: str | Path) -> None:
-    """A map per model: a colour per class, train images small and pale, test images large and outlined."""
+    """A map per model: a colour and marker per class, train images small and pale, test images large and outlined.
+
+    Many classes have a number each, which stands at the median of its test images, and in the legend before its name.
+    """
     models = list(dict.fromkeys(point.model for point in points))
     classes = sorted({point.label for point in points})
-    for_legend = [""] if len(classes) > FEW else []
-    with panels(path, [*models, *for_legend], (4.6, 4.4)) as axes:
-        for ax, model in zip(axes, models, strict=False):
-            _map(ax, [point for point in points if point.model == model], classes)
-        handles, labels = axes[0].get_legend_handles_labels()
-        if for_legend:
-            test = {
-                label.removesuffix(TEST): handle
-                for handle, label in zip(handles, labels, strict=True)
-                if label.endswith(TEST)
-            }
-            title = "test images; train images are small and pale"
-            legend_panel(axes[-1], list(test.values()), list(test), title)
-        else:
-            columns = min(4, len(classes))
-            axes[0].figure.legend(handles, labels, loc="outside lower center", ncols=columns, markerscale=1.4)
+    numbered = len(classes) > DISTINCT
+    with panels(path, models, (6.4, 6.2) if numbered else (4.6, 4.4)) as axes:
+        for ax, model in zip(axes, models, strict=True):
+            _map(ax, own := [point for point in points if point.model == model], classes)
+            if numbered:
+                _number(ax, own, classes)
+        looks = zip(classes, palette.colours_and_markers(COLOURS), strict=False)
+        handles = [
+            Line2D([], [], linestyle="", color=colour, marker=marker, markersize=5, markeredgecolor="black")
+            for _, (colour, marker) in looks
+        ]
+        names = [f"{k} {short(name)}" if numbered else short(name) for k, name in enumerate(classes, 1)]
+        title = "test images have an outline, train images are small and pale"
+        legend_below(axes[0].figure, handles, names, title)
 
 
 def _map(ax: Any, points: Sequence[Point], classes: Sequence[str]) -> None:
     """The images of one model."""
-    looks: dict[str, dict[str, Any]] = {
-        TRAIN: {"s": 8, "alpha": 0.45, "linewidths": 0},
-        TEST: {"s": 20, "alpha": 0.9, "linewidths": 0.5, "edgecolors": "black"},
-    }
-    for side, look in looks.items():
+    for side, look in LOOKS.items():
         for label, (colour, marker) in zip(classes, palette.colours_and_markers(COLOURS), strict=False):
-            shown = [(p.x, p.y) for p in points if p.label == label and side.endswith(p.split)]
+            shown = [(p.x, p.y) for p in points if p.label == label and p.split == side]
             if shown:
-                ax.scatter(*np.array(shown).T, color=colour, marker=marker, label=label + side, **look)
+                ax.scatter(*np.array(shown).T, color=colour, marker=marker, **look)
     ax.set_xticks([])
     ax.set_yticks([])
     ax.set_xlabel("t-SNE 1 (no unit)")
     ax.set_ylabel("t-SNE 2 (no unit)")
+
+
+def _number(ax: Any, points: Sequence[Point], classes: Sequence[str]) -> None:
+    """The number of each class, where its test images are, or its train images if it has no other."""
+    for number, label in enumerate(classes, 1):
+        of_class = [point for point in points if point.label == label]
+        shown = [point for point in of_class if point.split == "test"] or of_class
+        if shown:
+            place = np.median([(point.x, point.y) for point in shown], axis=0)
+            halo = [patheffects.withStroke(linewidth=2, foreground="white")]
+            ax.text(*place, number, ha="center", va="center", fontsize=8, fontweight="bold", path_effects=halo)

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from darkroom.data import manifest
 from darkroom.data.layout import RAW, SIDES, TRACKED
 from darkroom.data.manifest import Row
-from darkroom.evaluation import metrics
+from darkroom.evaluation import per_class
+from darkroom.evaluation.per_class import Classes, OfClass
 from darkroom.evaluation.titles import FEW, METRICS, figure
 from darkroom.system import lock, params
 from darkroom.system.errors import UserError
@@ -40,6 +39,7 @@ class Facts:
 
     Attributes:
         scores: The content of metrics/evaluate.json.
+        classes: The content of plots/per_class.csv, by model and class.
         manifest: The rows of data/manifest.csv.
         stages: The stages of dvc.lock.
         tree: The content of params.yaml.
@@ -49,6 +49,7 @@ class Facts:
     """
 
     scores: dict[str, Any]
+    classes: dict[str, Classes]
     manifest: list[Row]
     stages: dict[str, Any]
     tree: dict[str, Any]
@@ -81,7 +82,9 @@ def write(name: str | None = None) -> list[Path]:
 def _facts() -> Facts:
     scores = read_json("metrics/evaluate.json")
     raw = _tracked()
-    return Facts(scores, manifest.read(None), lock.read(), params.tree_of_params(), *_owners(raw), raw)
+    return Facts(
+        scores, per_class.load(), manifest.read(None), lock.read(), params.tree_of_params(), *_owners(raw), raw
+    )
 
 
 def _owners(raw: str) -> tuple[dict[str, str], str]:
@@ -105,7 +108,7 @@ def as_markdown(name: str, facts: Facts) -> str:
         UserError: It has no results.
     """
     of_model = facts.scores.get(name)
-    if not of_model or f"train_{name}" not in facts.stages:
+    if not of_model or name not in facts.classes or f"train_{name}" not in facts.stages:
         raise UserError(f"the model '{name}' has no results yet: run `dvc repro`")
     parts = [
         _what_it_is(name, of_model, facts),
@@ -113,7 +116,7 @@ def as_markdown(name: str, facts: Facts) -> str:
         _owners_section("limits", facts),
         _data(facts),
         _figures(of_model, facts),
-        _classes(of_model, "groups" not in facts.scores["comparison"]),
+        _classes(facts.classes[name]),
         _probabilities(of_model),
         _doubt(of_model),
         _use(name),
@@ -123,7 +126,7 @@ def as_markdown(name: str, facts: Facts) -> str:
 
 
 def _what_it_is(name: str, of_model: Mapping[str, Any], facts: Facts) -> str:
-    classes = sorted(of_model["per_class"])
+    classes = sorted(facts.classes[name])
     shown = ", ".join(map(code, classes[:LISTED])) + (
         f" and {len(classes) - LISTED} more" if len(classes) > LISTED else ""
     )
@@ -197,37 +200,32 @@ def _figures(of_model: Mapping[str, Any], facts: Facts) -> str:
     return "\n".join([*lines, f"| log loss | {figure(of_model['log_loss'])} |"])
 
 
-def _classes(of_model: Mapping[str, Any], independent: bool) -> str:
-    """The table of the classes. `independent`: whether the test images are, so that counts suffice for an interval."""
-    tested = {label: of for label, of in of_model["per_class"].items() if of["support"]}
-    by_recall = sorted(tested, key=lambda label: (tested[label]["recall"], label))
+def _classes(classes: Classes) -> str:
+    """The table of the classes."""
+    tested = {label: of for label, of in classes.items() if of.test_images}
+    by_recall = sorted(tested, key=lambda label: (tested[label].recall or 0, label))
     lines = ["| class | test images | precision | recall (95 %) | F1 |", "|---|---:|---:|---:|---:|"]
-    lines += [_class_row(label, tested[label], independent) for label in by_recall[:LISTED]]
-    notes = list(_class_notes(of_model["per_class"], tested, by_recall))
+    lines += [_class_row(label, tested[label]) for label in by_recall[:LISTED]]
+    notes = list(_class_notes(len(classes) - len(tested), tested, by_recall))
     return "\n".join(["### Each class, the weakest first", "", *lines, *(["", " ".join(notes)] if notes else [])])
 
 
-def _class_row(label: str, of: Mapping[str, float], independent: bool) -> str:
-    few = " (few)" if of["support"] < FEW else ""
-    recall = {"value": of["recall"]}
-    if independent:
-        own = np.arange(int(of["support"]))
-        recall = metrics.share(own < round(of["recall"] * len(own)), own)
-    return f"| {cell(label)} | {of['support']:,.0f}{few} | {of['precision']:.3f} | {figure(recall)} | {of['f1']:.3f} |"
+def _class_row(label: str, of: OfClass) -> str:
+    few = f" ({of.few})" if of.few else ""
+    precision, f1 = ("not defined" if value is None else f"{value:.3f}" for value in (of.precision, of.f1))
+    return f"| {cell(label)} | {of.test_images:,}{few} | {precision} | {figure(per_class.recall(of))} | {f1} |"
 
 
-def _class_notes(
-    every: Mapping[str, Any], tested: Mapping[str, Mapping[str, float]], by_recall: Sequence[str]
-) -> Iterator[str]:
-    judged = [label for label in by_recall if tested[label]["support"] >= FEW]
+def _class_notes(absent: int, tested: Classes, by_recall: Sequence[str]) -> Iterator[str]:
+    judged = [label for label in by_recall if not tested[label].few]
     if judged:
         weakest = judged[0]
-        yield f"The weakest class is {code(weakest)}: of its test images {tested[weakest]['recall']:.1%} are recognised."
+        yield f"The weakest class is {code(weakest)}: of its test images {tested[weakest].recall:.1%} are recognised."
     if len(judged) < len(tested):
         yield f"(few): fewer than {FEW} test images, too few to judge a class by."
     if len(by_recall) > LISTED:
-        yield f"{len(by_recall) - LISTED} classes with a higher recall are not listed; metrics/evaluate.json has all."
-    if absent := len(every) - len(tested):
+        yield f"{len(by_recall) - LISTED} classes with a higher recall are not listed; {per_class.PATH} has all."
+    if absent:
         yield f"{absent} classes have no test image."
 
 

@@ -1,14 +1,19 @@
 """The results in metrics/ as a table in plain text."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+from darkroom.evaluation import per_class
+from darkroom.evaluation.per_class import Classes
 from darkroom.evaluation.titles import FEW, METRICS
 from darkroom.system import params
 from darkroom.system.errors import UserError
 from darkroom.system.files import read_json
 
 RESULTS = "metrics/evaluate.json"
+LISTED = 20  # classes
+WIDTH = 40  # characters of the name of a class
 
 
 def as_text(seconds: float | None = None) -> str:
@@ -28,8 +33,8 @@ def as_text(seconds: float | None = None) -> str:
     for metric, title in METRICS.items():
         if all(metric in scores[name] for name in names):
             lines.append(f"{title:26}" + "".join(f"{with_interval(scores[name][metric]):>24}" for name in names))
-    lines += ["", *verdicts(scores, titles), *small_classes(scores[names[0]]["per_class"])]
-    lines.append("Charts: plots/*.png; all plots in one page: `dvc plots show`; metrics: `dvc metrics show`.")
+    lines += ["", *verdicts(scores, titles), "", *classes(per_class.load(), titles), ""]
+    lines.append("Charts: plots/*.png; all plots in one page: `dvc plots show`; all figures: metrics/*.json.")
     if seconds is not None:
         lines.append(f"It took {seconds // 60:.0f} min {seconds % 60:.0f} s.")
     return "\n".join(lines)
@@ -52,16 +57,47 @@ def verdicts(scores: dict[str, Any], titles: dict[str, str]) -> list[str]:
     return lines
 
 
-def small_classes(per_class: dict[str, dict[str, float]]) -> list[str]:
-    """A line that names the classes with few test images, if there are any."""
-    few = [f"{label} ({of['support']:.0f})" for label, of in per_class.items() if of["support"] < FEW]
-    return [f"Fewer than {FEW} test images, too few to judge a class by: {', '.join(few)}."] if few else []
+def classes(found: Mapping[str, Classes], titles: Mapping[str, str]) -> list[str]:
+    """A line for each class, the weakest of all models first, and sentences on what is marked and what is not listed.
+
+    Classes with few test images come last: they would fill the head of the list by chance alone.
+    """
+    if missing := [name for name in titles if name not in found]:
+        raise UserError(f"{per_class.PATH} has no model '{missing[0]}', which params.yaml lists: run `dvc repro`")
+    every = found[next(iter(titles))]
+
+    def rank(label: str) -> tuple[bool, float, str]:
+        return bool(every[label].few), sum(found[name][label].recall or 0 for name in titles), label
+
+    tested = sorted((label for label, of in every.items() if of.test_images), key=rank)
+    head = f"{'recall of a class, the weakest first':42}{'test images':>14}"
+    lines = [head + "".join(f"{title:>24}" for title in titles.values())]
+    for label in tested[:LISTED]:
+        count = f"{every[label].test_images}{' (few)' if every[label].few else ''}"
+        figures = (with_interval(per_class.recall(found[name][label])) for name in titles)
+        lines.append(f"{_short(label):42}{count:>14}" + "".join(f"{text:>24}" for text in figures))
+    return [*lines, *_notes(every, tested)]
+
+
+def _notes(every: Classes, tested: Sequence[str]) -> Iterator[str]:
+    if len(tested) > LISTED:
+        yield f"{len(tested) - LISTED} more classes are in {per_class.PATH}."
+    if few := sum(1 for label in tested if every[label].few):
+        yield f"(few): fewer than {FEW} test images, too few to judge a class by; {few} of {len(every)} classes."
+    if absent := [label for label in every if not every[label].test_images]:
+        more = f" and {len(absent) - LISTED} more" if len(absent) > LISTED else ""
+        yield f"Without test images, so that nothing is known of them: {', '.join(map(_short, absent[:LISTED]))}{more}."
 
 
 def _what(scores: dict[str, Any]) -> str:
     if groups := scores["comparison"].get("groups"):
         return f"{scores['count']} images, {groups} groups"
     return f"on {scores['count']} test images"
+
+
+def _short(label: str) -> str:
+    shown = label if label.isprintable() else ascii(label)
+    return shown if len(shown) <= WIDTH else f"{shown[: WIDTH - 1]}…"
 
 
 def with_interval(metric: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ import yaml
 from darkroom.data import manifest as manifest_file
 from darkroom.data.layout import RAW, TRACKED
 from darkroom.data.manifest import Row
-from darkroom.evaluation import seed_runs
+from darkroom.evaluation import per_class, seed_runs
 from darkroom.system import dvc, git, inputs, lock, params, pipeline
 from darkroom.system.errors import UserError
 from darkroom.system.trees import value_at
@@ -121,7 +121,11 @@ def load(name: str | None) -> Revision:
             f"`dvc repro --force --no-run-cache --single-item {stage}` and `dvc repro` there, and commit what they change"
         )
     titles = {model: str(scores[model]["title"]) for model in predictions.probabilities}
-    runs = seed_runs.belonging(content(seed_runs.PATH), scores, list(titles), value_at(tree, "run.seed"))
+
+    def result() -> seed_runs.Result:
+        return seed_runs.Result(scores, per_class.of_revision(content(per_class.PATH), scores))
+
+    runs = seed_runs.belonging(content(seed_runs.PATH), result, list(titles), value_at(tree, "run.seed"))
     return Revision(shown, commit, manifest, tree, stages, titles, scores, predictions, look_alikes, *runs)
 
 

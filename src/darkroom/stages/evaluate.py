@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss, roc_curve
 from darkroom.data.groups import units_of_side
 from darkroom.data.images import Folder, load_folder
 from darkroom.data.layout import SPLIT
-from darkroom.evaluation import bootstrap, conformal, metrics, paired
+from darkroom.evaluation import bootstrap, conformal, metrics, paired, per_class
 from darkroom.networks import checkpoint, forward, registry
 from darkroom.networks.calibration import calibrated, unlikeness
 from darkroom.networks.checkpoint import About
@@ -63,11 +63,12 @@ def main() -> None:
     titles = {name: about.title for name, about in abouts.items()}
     probabilities = {name: of_model.probabilities for name, of_model in answers.items()}
     write_metrics(test, known, answers, choices, run)
+    write_classes(test, probabilities)
     write_predictions(test, titles, probabilities)
     write_roc(test, titles, probabilities)
     write_reliability(test, titles, probabilities, choices.bins)
     write_risk(test, titles, probabilities)
-    epochs = {about.title: files.read_csv(history.path(name)) for name, about in abouts.items() if about.curves}
+    epochs = {about.title: files.read_csv(history.path(name)) if about.curves else [] for name, about in abouts.items()}
     pictures.curves(epochs, "plots/curves.png")
     pictures.layers(networks, "plots/network.png")
 
@@ -136,7 +137,6 @@ def judge(test: Folder, probabilities: np.ndarray, units: np.ndarray, choices: P
     scores: dict[str, Any] = {
         "accuracy": metrics.accuracy(labels, predicted, units),
         **probability_errors(labels, probabilities, choices.bins),
-        "per_class": metrics.per_class(labels, probabilities, test.classes),
         **{name: with_interval(value, *intervals[name]) for name, value in values.items()},
     }
     merged = metrics.merge_classes(test.classes, choices.merge)
@@ -196,6 +196,16 @@ def compare_pairs(right: dict[str, np.ndarray], units: np.ndarray) -> dict[str, 
         }
         for (first, second), p in zip(pairs, adjusted, strict=True)
     }
+
+
+def write_classes(test: Folder, probabilities: dict[str, np.ndarray]) -> None:
+    """What each model does with each class."""
+    units = units_of_side(SPLIT / "test", test.paths)
+    by_model = {
+        name: per_class.judge(test.labels, by_image.argmax(1), units, test.classes)
+        for name, by_image in probabilities.items()
+    }
+    files.write_csv(per_class.PATH, per_class.HEADER, per_class.rows(by_model))
 
 
 def write_predictions(test: Folder, titles: dict[str, str], probabilities: dict[str, np.ndarray]) -> None:

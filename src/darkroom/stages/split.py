@@ -77,7 +77,7 @@ def main() -> None:
         "near_duplicates": {"-".join(pair): found_twice[pair] for pair in PAIRS},
     }
     made_from = inputs.digest_now("split")
-    files.write_json("metrics/split.json", {**count(images, sides), **reported, "made_from": made_from})
+    files.write_json("metrics/split.json", {**count(sides), **reported, "made_from": made_from})
 
 
 def survey_raw(choices: Params) -> list[Found]:
@@ -311,15 +311,10 @@ def write_near_duplicates(images: Sequence[Image], sides: Sequence[str], pairs: 
     pictures.pairs(shown, "plots/near_duplicates.png")
 
 
-def count(images: Sequence[Image], sides: Sequence[str]) -> dict[str, dict[str, object]]:
-    """The number of images of each side: in total, as a share, and by class."""
-    found = Counter(zip(sides, (image.label for image in images), strict=True))
-    labels = sorted({image.label for image in images})
-    counts = {side: {label: found[side, label] for label in labels} for side in SIDES}
-    totals = {side: sum(counts[side].values()) for side in SIDES}
-    return {
-        side: {"total": totals[side], "share": totals[side] / len(images), "classes": counts[side]} for side in SIDES
-    }
+def count(sides: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The number of images of each side, and its share. The number of each class is in the manifest."""
+    found = Counter(sides)
+    return {side: {"total": found[side], "share": found[side] / len(sides)} for side in SIDES}
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -47,7 +47,7 @@ def main() -> None:
             members = [path for path in paths if path.startswith(f"{label}/")]
             step = max(1, len(members) // choices.contact_sheet)  # evenly over the class, not its first few
             shown = [open_rgb(TRAIN / path) for path in members[::step][: choices.contact_sheet]]
-            contact_sheet(shown, folder / f"{label}.png")
+            contact_sheet(label, shown, len(members), folder / f"{label}.png")
     rows = [(width, height, number) for (width, height), number in sorted(sizes.items())]
     files.write_csv("plots/image_sizes.csv", ("width", "height", "count"), rows)
     files.write_json(
@@ -56,7 +56,6 @@ def main() -> None:
             "resolution": images.resolution,
             "mean": dict(zip(CHANNELS, mean, strict=True)),
             "std": dict(zip(CHANNELS, std, strict=True)),
-            "classes": counts,
             "width": spread([width for width, _ in sizes.elements()]),
             "height": spread([height for _, height in sizes.elements()]),
         },
