@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
+from darkroom.labels import confident
 from darkroom.system.parallel import in_threads
 
 FOLDS = 5
@@ -58,6 +59,8 @@ def probabilities(features: np.ndarray, labels: np.ndarray, units: np.ndarray) -
     parts, can_judge = _parts(labels, units), np.zeros(len(labels), bool)
     for train, test in parts:
         can_judge[test] = np.isin(labels[test], labels[train])
+    if not can_judge.any():
+        return np.zeros((len(labels), labels.max() + 1)), can_judge
     with threadpool_limits(1), warnings.catch_warnings():  # sums would differ by the number of threads
         warnings.simplefilter("ignore", ConvergenceWarning)  # after STEPS the order hardly changes
         by_strength = [_out_of_sample(features, labels, parts, strength) for strength in STRENGTHS]
@@ -96,4 +99,4 @@ def _out_of_sample(
 
 def _log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """The mean cross-entropy in nats. Probabilities of 0 count as 1e-6."""
-    return float(-np.log(probabilities[np.arange(len(labels)), labels].clip(1e-6)).mean())
+    return float(-np.log(confident.own(probabilities, labels).clip(1e-6)).mean())

@@ -13,7 +13,7 @@ class Ranking(NamedTuple):
     """How wrong the labels of N images look.
 
     Attributes:
-        scores: float (N,), from 0 to 1, `confident.margin` to 6 digits; the lower, the more the label looks wrong. 1 if the label
+        scores: float (N,), the probability of the label, to 6 digits; the lower, the more the label looks wrong. 1 if the label
             cannot be judged.
         suspects: bool (N,), `confident.suspects`. False if the label cannot be judged.
         suggested: int (N,), the most probable class. The label itself if it cannot be judged.
@@ -31,7 +31,7 @@ def rank(probabilities: np.ndarray, can_judge: np.ndarray, labels: np.ndarray) -
     scores, suspects, suggested = np.ones(len(labels)), np.zeros(len(labels), bool), labels.copy()
     judged, given = probabilities[can_judge], labels[can_judge]
     if len(given):
-        scores[can_judge] = confident.margin(judged, given).round(6)  # the last bits decide no order
+        scores[can_judge] = confident.own(judged, given).round(6)  # the last bits decide no order
         suspects[can_judge] = confident.suspects(judged, given)
         suggested[can_judge] = judged.argmax(1)
     return Ranking(scores, suspects, suggested, can_judge)

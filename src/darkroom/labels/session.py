@@ -33,7 +33,7 @@ def run(top: int) -> None:
     seen = features.of_images(rows, settings.RUN)
     classes = sorted({row.label for row in rows})
     labels = np.searchsorted(classes, [row.label for row in rows])
-    found = ranking.rank(*folds.probabilities(seen, labels, _units(rows)), labels)
+    found = ranking.rank(*folds.probabilities(seen, labels, units(rows)), labels)
     if not found.can_judge.any():
         raise UserError(
             "no label can be judged: the images of each class are all of one group or of one content; add images of others"
@@ -44,7 +44,7 @@ def run(top: int) -> None:
     markdown.show(as_markdown(ranked, top, lost))
 
 
-def _units(rows: Sequence[Row]) -> np.ndarray:
+def units(rows: Sequence[Row]) -> np.ndarray:
     """What belongs together: images of one group or of one content, and look-alikes."""
     place = {row.path: index for index, row in enumerate(rows)}
     listed = files.read_csv(LOOK_ALIKES) if Path(LOOK_ALIKES).exists() else []
