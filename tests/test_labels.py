@@ -141,6 +141,9 @@ def test_only_new_images_are_computed_and_an_image_that_is_not_the_manifests_is_
     path.write_bytes(b"another")
     with pytest.raises(UserError, match=r"another image than data/manifest.csv lists.*dvc repro split"):
         session.run(1)
+    next((folder / "data/raw/digit-1").iterdir()).rename(folder / "data/raw/digit-2/moved.png")
+    with pytest.raises(UserError, match=r"no longer has 'digit-1/.*\(1 images.*dvc repro split"):
+        session.run(1)
     assert len(kept) == 1
     assert not list(features.FOLDER.glob("*/*.npz"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from darkroom.data import manifest
-from darkroom.data.layout import MANIFEST, SIDES
+from darkroom.data.layout import MANIFEST, RAW, SIDES
 from darkroom.data.manifest import Row
 from darkroom.inference import settings
 from darkroom.labels import features, folds, ranking
@@ -25,11 +25,16 @@ def run(top: int) -> None:
     """Rank all images of the split by how wrong their labels look; write `suspects.SUSPECTS` and print the first `top`.
 
     Raises:
-        UserError: There is no split, the backbone cannot be had, or all images are of one group.
+        UserError: There is no split, images moved since, the backbone cannot be had, or all images are of one group.
     """
     rows = [row for row in manifest.read(None) if not row.reason]
     if not rows:
         raise UserError(f"{MANIFEST} lists no image: run `dvc repro split`")
+    if moved := [row.path for row in rows if not (RAW / row.path).exists()]:
+        raise UserError(
+            f"{RAW} no longer has {moved[0]!r} ({len(moved):,} images of {MANIFEST} are gone or have another label): run "
+            "`dvc add data/raw` and `dvc repro split` first"
+        )
     seen = features.of_images(rows, settings.RUN)
     classes = sorted({row.label for row in rows})
     labels = np.searchsorted(classes, [row.label for row in rows])
