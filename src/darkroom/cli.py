@@ -404,6 +404,23 @@ def score(
 
 
 @app.command()
+def labels(
+    top: Annotated[int, typer.Option(min=1, help="Number of images to name.")] = 20,
+) -> None:
+    """Rank the images of train, val and test by how wrong their labels look, and write report/suspects.csv.
+
+    It judges labels and chooses no model: features of the pretrained backbone, out-of-sample probabilities, confident learning.
+    """
+    git.refuse_elsewhere()
+    from darkroom.system import determinism
+
+    determinism.prepare(settings.RUN)
+    from darkroom.labels import session
+
+    session.run(top)
+
+
+@app.command()
 def tune(
     space: Annotated[Path, typer.Argument(help="The YAML file with the search space.")] = Path("tune.yaml"),
     trials: Annotated[int, typer.Option(min=1, help="Number of trials to add.")] = 20,

@@ -20,7 +20,7 @@ class Suspect(NamedTuple):
         split: "train", "val" or "test".
         label: The class that it has.
         suggested: The class that looks most probable.
-        score: From 0 to 1; the lower, the more the label looks wrong.
+        score: The probability of the label, from 0 to 1; the lower, the more it looks wrong. 1 if it cannot be judged.
         suspect: Whether confident learning counts the label as wrong.
         neighbours: Paths of the images that look most like it, the nearest first. Only suspects have some.
     """

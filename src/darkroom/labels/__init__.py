@@ -1,0 +1,1 @@
+"""`darkroom labels`: which labels look wrong, by what a pretrained network sees."""
