@@ -67,7 +67,7 @@ def project(folder: Path) -> Path:
     picture(raw / "cat" / HOSTILE, 99)
     for label in ("cat", "dog"):
         picture(raw / label / "twin.png", 77)
-    paths = sorted(path.relative_to(raw).as_posix() for path in raw.rglob("*.*"))
+    paths = sorted(path.relative_to(raw).as_posix() for path in raw.rglob("*") if path.is_file())
     digests = {path: files.sha256((raw / path).read_bytes()) for path in paths}
     rows = [(path, path.split("/")[0], "train", "", digests[path], "", "") for path in paths]
     header = ("path", "label", "split", "group", "sha256", "reason", "filler")
@@ -152,6 +152,7 @@ class Watched:
         assert self.page.locator("#caption").inner_text() == path
         assert self.page.locator("#label").inner_text() == path.split("/")[0]
         assert self.page.locator("#suggested").inner_text() == suggested
+        self.page.locator("#image:not([data-shows=''])").wait_for()
         for image in self.page.locator("#item img:visible").all():
             image.evaluate("image => image.decode()")
         assert self.page.locator("#image").evaluate("image => image.naturalWidth") == 300
@@ -252,6 +253,25 @@ def test_the_page_fits_and_compares(browser: Any, server: Server, width: int, sc
     assert dark == (scheme == "dark")
     assert not watched.complaints
     assert not watched.others
+    watched.context.close()
+
+
+def test_nothing_is_decided_about_an_image_that_is_not_seen_yet(browser: Any, project: Path, server: Server) -> None:
+    watched = Watched(browser, server)
+    watched.at(0)
+    held: list[Any] = []  # and not answered
+    watched.page.route(re.compile(r"/image/\d+\?token=[^&]*$"), lambda route: held.append(route))
+    watched.press("ArrowRight", "ArrowRight")
+    watched.page.locator("#caption").get_by_text(HOSTILE).wait_for()
+    watched.press("k")
+    watched.page.wait_for_timeout(300)
+    assert watched.page.locator("#image").evaluate("image => image.naturalWidth") == 0  # nor is the one before
+    assert not (project / decisions.DECISIONS).exists()
+    watched.page.unroute_all()  # those that are held go on
+    watched.at(2)
+    watched.press("k")
+    watched.at(3)
+    assert list(decided(project)) == [f"cat/{HOSTILE}"]
     watched.context.close()
 
 

@@ -102,9 +102,7 @@ def agree(yes: bool) -> None:
 def plan() -> Journal:
     """What the decisions ask for and is not done yet. Decisions about other bytes are left out, with a sentence."""
     above = places.depth()
-    name = decisions.now().replace(":", "").replace("-", "")
-    while (journal.FOLDER / f"{name}.json").exists():  # a second one in this second
-        name += "+"
+    name = journal.next_name(decisions.now())
     steps: list[Step] = []
     taken = {path for table in tables.TABLES if table.exists() for path in tables.paths(table.read_bytes())}
     stale = 0

@@ -36,7 +36,7 @@ class Journal:
     """One run of `darkroom review --apply`.
 
     Attributes:
-        name: The time at which it began.
+        name: A number that counts up, and the time at which it began.
         state: How far it is.
         steps: The files that move.
         folders: The folders that it makes, outermost first.
@@ -55,6 +55,12 @@ class Journal:
     def saved_table(self, table: Path) -> Path:
         """Where the table is kept as it was."""
         return FOLDER / self.name / table.name
+
+
+def next_name(time: str) -> str:
+    """The name of a new journal. The number, and not the clock, says which one is the last."""
+    numbers = [int(path.stem.partition("-")[0]) for path in FOLDER.glob("*-*.json")]
+    return f"{max(numbers, default=0) + 1:05d}-{time.replace(':', '').replace('-', '')}"
 
 
 def begin(journal: Journal) -> None:

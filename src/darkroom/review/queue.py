@@ -9,11 +9,12 @@ from itertools import chain
 from typing import NamedTuple
 
 from darkroom.data import manifest
-from darkroom.data.layout import SIDES
+from darkroom.data.layout import RAW, SIDES
 from darkroom.data.manifest import Row
 from darkroom.results import suspects
 from darkroom.review import decisions, places
 from darkroom.system import files
+from darkroom.system.errors import UserError
 
 LOOK_ALIKES = "plots/near_duplicates.csv"
 BITS = 256  # of a perceptual hash
@@ -97,9 +98,11 @@ def build(kinds: Collection[Kind]) -> Queue:
     """What is to be reviewed of these kinds. Images whose bytes have changed since they were found are left out.
 
     Raises:
-        UserError: There is no manifest; or only suspects are wanted, and there is no file of them.
+        UserError: There is no manifest or no data/raw; or only suspects are wanted, and there is no file of them.
     """
     above = places.depth()
+    if not RAW.is_dir():
+        raise UserError(f"{RAW} is missing: get it by `dvc pull`, or by `make`")
     known = known_images(manifest.read(None), above)
     queue = Queue(classes=sorted({image.label for image in known.images.values()} | places.classes(above)))
     found: list[Iterator[Entry | None]] = []
@@ -194,7 +197,7 @@ def of_labels(known: Known, ranked: Sequence[suspects.Suspect]) -> Iterator[Entr
             continue
         doubt = next((words for limit, words in DOUBTS if one.score <= limit), DOUBTS[-1][1])
         others = {path: "neighbour" for path in one.neighbours if path in known.images}
-        reason = f"Its label looks {doubt}: its score is {one.score:.2f}, where 0 is wrong and 1 is right."
+        reason = f"Its label looks {doubt}. Its score is {one.score:.2f}; the lower, the more it looks wrong."
         yield Entry(one.path, one.suggested if one.suggested != image.label else "", reason, others)
 
 

@@ -30,19 +30,21 @@ function source(image, small) {
   return `/image/${image.number}?token=${encodeURIComponent(token)}${small ? "&small=true" : ""}`;
 }
 
-function draw(target, caption, image, what) {
-  target.className = "";
-  target.alt = `${what}, labelled ${image.label}`;
-  caption.textContent = image.path;
-  target.src = source(image);
-}
-
-for (const id of ["image", "other"]) {
-  const target = byId(id);
-  target.addEventListener("load", () => target.classList.toggle("small", target.naturalWidth < SMALL));
-  target.addEventListener("error", () => {
-    byId(id === "image" ? "caption" : "other-caption").textContent += " cannot be shown: it has changed or is gone since the review began.";
-  });
+async function draw(target, caption, image, alternative) {
+  const address = source(image);
+  target.removeAttribute("src"); // a browser shows the image before until the new one has arrived
+  target.alt = alternative;
+  target.dataset.shows = "";
+  target.src = address;
+  try {
+    await target.decode();
+  } catch {
+    if (target.getAttribute("src") !== address) return;
+    caption.textContent += " cannot be shown: it has changed or is gone since the review began.";
+  }
+  if (target.getAttribute("src") !== address) return; // another one is drawn by now
+  target.className = target.naturalWidth < SMALL ? "small" : "";
+  target.dataset.shows = image.number;
 }
 
 // What is shown
@@ -62,7 +64,8 @@ function show(number, before) {
   byId("suggested").textContent = item.suggested;
   byId("suggestion").hidden = !item.suggested;
   byId("reasons").replaceChildren(...item.reasons.map((reason) => element("li", reason)));
-  draw(byId("image"), byId("caption"), item.image, "The image");
+  byId("caption").textContent = item.image.path;
+  draw(byId("image"), byId("caption"), item.image, `The image, labelled ${item.image.label}`);
   byId("others").replaceChildren(...item.others.map(thumbnail));
   byId("others-title").hidden = !item.others.length;
   compare(item.others.length && item.others[0].what !== "neighbour" ? 0 : -1);
@@ -105,10 +108,12 @@ function compare(index) {
   });
   if (index >= 0) {
     const image = queue.items[at].others[index];
-    draw(byId("other"), byId("other-caption"), image, `Beside it, ${image.what}`);
     byId("other-caption").textContent = `${image.label} (${image.what}, ${image.side}): ${image.path}`;
+    draw(byId("other"), byId("other-caption"), image, `${image.what}, labelled ${image.label}`);
   }
 }
+
+const isSeen = () => byId("image").dataset.shows === String(queue.items[at].image.number);
 
 // What is decided
 
@@ -124,7 +129,7 @@ async function post(body) {
 }
 
 async function decide(decision, label = "", advances = true) {
-  if (waiting) return; // a decision is about the image that is seen
+  if (waiting || !isSeen()) return; // a decision is about the image that is seen
   waiting = true;
   const number = at;
   const item = queue.items[number];
