@@ -175,6 +175,7 @@ def test_it_is_driven_by_keys_killed_and_gone_on_with(browser: Any, project: Pat
     first.press("r", "Enter")  # the suggested class
     first.at(1)
     assert decided(project) == {"cat/twin.png": ("relabel", "dog", "")}
+    assert first.page.locator("#others .done").inner_text() == "Relabelled to dog"  # so that nobody swaps the two
     first.press("n")
     first.page.keyboard.type("=looks <b>odd</b>")
     first.press("Enter", "k")

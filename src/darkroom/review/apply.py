@@ -104,7 +104,7 @@ def plan() -> Journal:
     above = places.depth()
     name = journal.next_name(decisions.now())
     steps: list[Step] = []
-    taken = {path for table in tables.TABLES if table.exists() for path in tables.paths(table.read_bytes())}
+    taken = {path.lower() for table in tables.TABLES if table.exists() for path in tables.paths(table.read_bytes())}
     stale = 0
     for decision in decisions.read():
         check(decision)
@@ -115,7 +115,7 @@ def plan() -> Journal:
             continue
         if decision.decision == "relabel" and places.label_of(decision.path, above) != decision.label:
             moved = free(places.relabelled(decision.path, decision.label, above), taken)
-            taken.add(moved)
+            taken.add(moved.lower())
             steps.append(step(decision, moved, RAW / moved))
         elif decision.decision == "remove":
             steps.append(step(decision, "", journal.REMOVED / name / decision.path))
@@ -145,10 +145,12 @@ def step(decision: Decision, moved: str, target: Path) -> Step:
 
 
 def free(path: str, taken: set[str]) -> str:
-    """`path`, or the same with a number if it is taken by a file, by another one that moves, or by a row of a table."""
+    """`path`, or the same with a number if it is taken by a file, by another one that moves, or by a row of a table.
+
+    `taken` is in lower case, because some file systems do not tell a from A.
+    """
     wanted, number = PurePosixPath(path), 1
-    lower = {one.lower() for one in taken}  # some file systems do not tell a from A
-    while path.lower() in lower or os.path.lexists(RAW / path):
+    while path.lower() in taken or os.path.lexists(RAW / path):
         number += 1
         path = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}").as_posix()
     return path
@@ -161,9 +163,12 @@ def described(run: Journal) -> str:
         (places.label_of(one.path, above), places.label_of(one.moved, above)) for one in run.steps if one.moved
     )
     removed = [one for one in run.steps if not one.moved]
-    lines = [f"Images to relabel: {sum(relabelled.values()):,}. They move within {RAW}."]
+    lines = []
+    if relabelled:
+        lines.append(f"Images to relabel: {relabelled.total():,}. They move within {RAW}.")
     lines += [f"  from {old!r} to {new!r}: {count:,}" for (old, new), count in sorted(relabelled.items())]
-    lines += [f"Images to remove: {len(removed):,}. They move to {journal.REMOVED / run.name}."]
+    if removed:
+        lines.append(f"Images to remove: {len(removed):,}. They move to {journal.REMOVED / run.name}.")
     lines += [f"  {one.path!r} -> {one.moved or 'removed'!r}" for one in run.steps[:LISTED]]
     if len(run.steps) > LISTED:
         lines.append(f"  and {len(run.steps) - LISTED:,} more")

@@ -49,11 +49,14 @@ async function draw(target, caption, image, alternative) {
 
 // What is shown
 
+function brief(decision) {
+  return decision.decision === "relabel" ? `Relabelled to ${decision.label}` : DONE[decision.decision];
+}
+
 function sentenceOf(decision) {
   if (!decision) return "";
-  const what = decision.decision === "relabel" ? `Relabelled to ${decision.label}` : DONE[decision.decision];
   const note = decision.note ? ` Note: ${decision.note}` : "";
-  return `${what}, ${decision.who ? `by ${decision.who}, ` : ""}${decision.when.replace("T", " ").replace("Z", " UTC")}.${note}`;
+  return `${brief(decision)}, ${decision.who ? `by ${decision.who}, ` : ""}${decision.when.replace("T", " ").replace("Z", " UTC")}.${note}`;
 }
 
 function show(number, before) {
@@ -93,6 +96,8 @@ function thumbnail(image, index) {
   picture.src = source(image, true);
   const label = element("span", image.label, image.label === queue.items[at].image.label ? "" : "differs");
   button.append(picture, label, element("span", `${image.what}, ${image.side}`, "what"));
+  const same = queue.items.find((one) => one.image.number === image.number);
+  if (same && same.decision) button.append(element("span", brief(same.decision), "done")); // of a pair, what the other one got
   if (index < 9) button.append(element("kbd", String(index + 1)));
   button.addEventListener("click", () => compare(beside === index ? -1 : index));
   const made = element("li");
@@ -147,6 +152,7 @@ async function decide(decision, label = "", advances = true) {
   }
 }
 
+// Go to the next image that is not decided.
 function advance(before) {
   const order = queue.items.map((_, index) => (at + 1 + index) % queue.items.length);
   const next = order.find((index) => !queue.items[index].decision);
