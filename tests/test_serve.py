@@ -34,7 +34,7 @@ from conftest import surroundings, wait_until_none
 from darkroom.evaluation import conformal
 from darkroom.inference import from_checkpoint, predict
 from darkroom.networks import checkpoint, registry
-from darkroom.serving import app, decoders, guard
+from darkroom.serving import decoders, guard, pages
 from darkroom.serving import server as serving
 from darkroom.system import parallel
 from darkroom.system.errors import UserError
@@ -470,5 +470,6 @@ def test_a_request_that_takes_too_long_to_arrive(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.fast
 def test_the_page_is_in_the_package() -> None:
-    assert {path.name for path in app.PAGE.iterdir()} == {"index.html", "page.css", "page.js", "docs.html", "docs.js"}
-    assert "innerHTML" not in (app.PAGE / "page.js").read_text()
+    names = {"index.html", "base.css", "page.css", "page.js", "docs.html", "docs.js"}
+    assert {path.name for path in pages.PAGE.iterdir()} == names
+    assert "innerHTML" not in (pages.PAGE / "page.js").read_text()

@@ -352,6 +352,38 @@ def serve(
 
 
 @app.command()
+def review(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="conflicts|look-alikes|suspects", help="Review these alone. May be repeated."),
+    ] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Move and remove the files as it was decided, after asking.")
+    ] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Take back the last --apply.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing, for scripts.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page. 0: any that is free.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+) -> None:
+    """Decide, on a page, about images that have two labels, look alike on two sides, or look wrongly labelled.
+
+    Decisions go to data/review.csv. No image moves before --apply.
+    """
+    if apply and undo:
+        raise UserError("--apply and --undo exclude each other: say one")
+    if apply or undo:
+        from darkroom.review import apply as applying
+
+        (applying.apply if apply else applying.undo)(yes)
+        return
+    from darkroom.review import queue, server
+
+    if unknown := set(only or ()) - set(queue.Kind):
+        raise UserError(f"--only {min(unknown)}: say {', '.join(queue.Kind)}")
+    server.run([kind for kind in queue.Kind if not only or kind in only], port, browser)
+
+
+@app.command()
 def export(
     model: Annotated[str | None, typer.Option(help=MODEL)] = None,
     rev: Annotated[str | None, typer.Option(help=REV)] = None,

@@ -7,12 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any
 
 import fastapi_offline
 import numpy as np
-from fastapi import FastAPI, File, Form, Request, Response, UploadFile
+from fastapi import FastAPI, File, Form, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -21,9 +20,8 @@ from darkroom.evaluation.conformal import Limits
 from darkroom.inference.output import ranked
 from darkroom.inference.predict import Prediction, judged
 from darkroom.inference.predictor import Explain, Predictor
-from darkroom.serving import decoders
+from darkroom.serving import decoders, pages
 
-PAGE = Path(__file__).parent / "page"
 LONGEST = 200  # characters of a file's name in an answer
 
 
@@ -213,24 +211,16 @@ def _result(one: Prediction, classes: Sequence[str], heat: str | None) -> Result
 
 
 def _add_pages(app: FastAPI) -> None:
-    """The page, and that of the interface. All is read now: no request names a file."""
+    """The page, and that of the interface."""
     swagger = resources.files(fastapi_offline) / "static"
-    html, script, style = "text/html; charset=utf-8", "text/javascript; charset=utf-8", "text/css; charset=utf-8"
     contents = {
-        "/": (PAGE / "index.html", html),
-        "/page.js": (PAGE / "page.js", script),
-        "/page.css": (PAGE / "page.css", style),
-        "/docs": (PAGE / "docs.html", html),
-        "/docs.js": (PAGE / "docs.js", script),
-        "/swagger-ui.js": (swagger / "swagger-ui-bundle.js", script),
-        "/swagger-ui.css": (swagger / "swagger-ui.css", style),
+        "/": pages.PAGE / "index.html",
+        "/page.js": pages.PAGE / "page.js",
+        "/base.css": pages.BASE,
+        "/page.css": pages.PAGE / "page.css",
+        "/docs": pages.PAGE / "docs.html",
+        "/docs.js": pages.PAGE / "docs.js",
+        "/swagger-ui.js": swagger / "swagger-ui-bundle.js",
+        "/swagger-ui.css": swagger / "swagger-ui.css",
     }
-    for path, (file, kind) in contents.items():
-        app.add_api_route(path, _sender(file.read_bytes(), kind), include_in_schema=False)
-
-
-def _sender(content: bytes, kind: str) -> Any:
-    async def send() -> Response:
-        return Response(content, media_type=kind)
-
-    return send
+    pages.add(app, contents)
