@@ -373,11 +373,11 @@ def test_thumbnails_are_of_every_kind_of_change() -> None:
         return [data_diff.Change(kind, row if kind != "added" else None, row) for row in rows]
 
     changes = [*some("added", 700), *some("relabelled", 3), *some("moved", 60)]
-    chosen = thumbnails.choose(changes, 48)
+    chosen = thumbnails.choose(changes, 48, lambda one: one.kind)
     assert Counter(one.kind for one in chosen) == {"added": 23, "relabelled": 3, "moved": 22}
     assert chosen == [one for one in changes if one in chosen]
     assert int(data_diff.current(chosen[22]).path[2:]) > 600  # not only the first ones
-    assert thumbnails.choose(changes[:5], 48) == changes[:5]
+    assert thumbnails.choose(changes[:5], 48, lambda one: one.kind) == changes[:5]
 
 
 @pytest.mark.fast

@@ -6,7 +6,7 @@ from jinja2 import Environment
 from markdown_it import MarkdownIt
 
 from darkroom.comparison.compare import Comparison
-from darkroom.comparison.text import as_markdown
+from darkroom.comparison.text import as_markdown, interleaved
 from darkroom.data.manifest import path_in_side
 from darkroom.results import images
 from darkroom.results.revision import Revision
@@ -43,7 +43,7 @@ def write(comparison: Comparison, head: Revision, path: Path) -> None:
     rows = {path_in_side(row): row for row in head.manifest if row.split == "test"}
     shown = [
         (flip, images.data_uri(images.fetch(rows[flip.path], head.commit), THUMBNAIL))
-        for flip in comparison.flips[:SHOWN]
+        for flip in interleaved(comparison.flips, SHOWN)
     ]
     text = MarkdownIt("commonmark", {"html": False}).enable("table").render(as_markdown(comparison, flips=False))
     page = Environment(autoescape=True).from_string(PAGE).render(comparison=comparison, text=text, shown=shown)
