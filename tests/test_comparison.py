@@ -547,7 +547,7 @@ def test_a_class_that_falls_closes_the_gate() -> None:
         [], [], tests, {}, [], [],
     )  # fmt: skip
     (reason,) = gate.failures(found, "worse", {})
-    assert "in class 'a'" in reason
+    assert "in class `a`" in reason
     assert gate.failures(found, "worse:finetune", {}) == [reason]
     with pytest.raises(UserError, match="worse:finetune"):
         gate.failures(found, "worse:scratch", {})

@@ -7,10 +7,8 @@ from dataclasses import replace
 from darkroom.comparison.compare import Comparison
 from darkroom.results.revision import Revision
 from darkroom.system import git
-from darkroom.system.markdown import cell, code
+from darkroom.system.markdown import abbreviated, cell, code
 
-DIGITS = 10  # of a commit
-WHOLE = "[0-9a-f]{11,64}"
 PLAIN = r"[\w ().,+-]+"
 
 
@@ -18,11 +16,6 @@ def for_markdown(comparison: Comparison) -> Comparison:
     """The comparison with the names of commits abbreviated, and with titles of models that cannot write Markdown."""
     base, head = (abbreviated(name) for name in (comparison.base, comparison.head))
     return replace(comparison, base=base, head=head, titles=safe(comparison.titles))
-
-
-def abbreviated(name: str) -> str:
-    """The first ten digits of the full name of a commit; any other name as it is."""
-    return name[:DIGITS] if re.fullmatch(WHOLE, name) else name
 
 
 def safe(titles: Mapping[str, str]) -> dict[str, str]:
@@ -36,7 +29,8 @@ def side(revision: Revision) -> str:
     name = revision.name if revision.commit else git.read("rev-parse", "--abbrev-ref", "HEAD")
     if name == "HEAD" or re.fullmatch("[0-9a-f]{7,64}", name):
         name = _pointing_at(commit)
-    return f"{code(name)} ({code(commit[:DIGITS])})" if name else code(commit[:DIGITS])
+    number = code(abbreviated(commit))
+    return f"{code(name)} ({number})" if name else number
 
 
 def _pointing_at(commit: str) -> str:

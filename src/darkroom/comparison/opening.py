@@ -59,10 +59,11 @@ def explained(comparison: Comparison, around: Around | None = None) -> str:
 
 def changes(comparison: Comparison, full: bool = False) -> Iterator[str]:
     """What changed, as phrases of Markdown. `full`: with the classes of images, the files of code and their stages."""
-    for verdict, words in ((NEW, "new model"), (GONE, "removed model")):
+    for verdict, words in ((NEW, "New model"), (GONE, "Removed model")):
         for model in _models(comparison, verdict):
             yield f"{words} {comparison.titles[model]}"
-    yield from _images(comparison, full)
+    if images := list(_images(comparison, full)):
+        yield ", ".join(images)
     yield from _params(comparison)
     yield from _pins(comparison)
     yield from _code(comparison, full)
@@ -80,7 +81,7 @@ def _images(comparison: Comparison, full: bool) -> Iterator[str]:
         noun = "" if number else "image " if count == 1 else "images "
         classes = Counter(_label(one) for one in comparison.data if one.kind == kind != "left out")
         named = ", ".join(f"{label} {of_class:,}" for label, of_class in classes.most_common(NAMED))
-        more = f", {len(classes) - NAMED} more classes" if len(classes) > NAMED else ""
+        more = f", and {len(classes) - NAMED} more" if len(classes) > NAMED else ""
         yield f"{count:,} {noun}{WORDS.get(kind, kind)}" + (f" ({named}{more})" if full and named else "")
 
 
@@ -178,12 +179,22 @@ def _p(p: float | None) -> str:
     return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
 
 
+def _verdict_on(comparison: Comparison, new: NewModel) -> str:
+    """How a new model compares with the best of the others, as what can be said of it."""
+    if new.beside is None or new.other is None or new.p is None:
+        return f"accuracy {new.accuracy:.3f}, and no model to compare it with"
+    values = f"accuracy {new.accuracy:.3f} against {new.other:.3f}, {_p(new.p)}"
+    if new.p >= metrics.LEVEL:
+        return f"no evidence that it differs from {comparison.titles[new.beside]} ({values})"
+    return f"{'better' if new.accuracy > new.other else 'worse'} than {comparison.titles[new.beside]} ({values})"
+
+
 def _short(comparison: Comparison, model: str) -> str:
     """The verdict of one model for the first line."""
     title, accuracy = comparison.titles[model], _accuracy(comparison, model)
     new = next((one for one in comparison.new_models if one.model == model), None)
     if new:
-        return _beside(comparison, new)
+        return _verdict_on(comparison, new)
     if accuracy.verdict == GONE:
         return f"{title} had accuracy {accuracy.difference.base:.3f}"
     values = f"accuracy {accuracy.difference.base:.3f} → {accuracy.difference.head:.3f}, {_p(accuracy.p)}"
@@ -194,18 +205,7 @@ def _short(comparison: Comparison, model: str) -> str:
             return f"{title} is {accuracy.verdict} ({values}){where if accuracy.verdict == 'worse' else ''}"
         case _:
             falls = f", but worse in {cell(worst.label)}" if worst else ""
-            return f"{title}: no evidence of a difference ({values}){falls}"
-
-
-def _beside(comparison: Comparison, new: NewModel) -> str:
-    """How a new model compares with the best of the others."""
-    title = comparison.titles[new.model]
-    if new.beside is None or new.other is None or new.p is None:
-        return f"{title} has accuracy {new.accuracy:.3f}, and no model to compare it with"
-    other = f"{comparison.titles[new.beside]} ({new.accuracy:.3f} against {new.other:.3f}, {_p(new.p)})"
-    if new.p >= metrics.LEVEL:
-        return f"{title}: no evidence of a difference from {other}"
-    return f"{title} is {'better' if new.accuracy > new.other else 'worse'} than {other}"
+            return f"no evidence that {title} differs ({values}){falls}"
 
 
 def _verdicts(comparison: Comparison) -> Iterator[tuple[str, str]]:
@@ -217,16 +217,16 @@ def _verdicts(comparison: Comparison) -> Iterator[tuple[str, str]]:
         text = {
             "worse": "**worse**, by more than chance:",
             "better": "**better**, by more than chance:",
-            NEW: "new.",
+            NEW: "new:",
             GONE: "removed.",
-        }.get(str(accuracy.verdict), "no evidence of a difference, which may be chance:")
+        }.get(str(accuracy.verdict), "no evidence of a difference; what differs may be chance:")
         yield f"{title}:", " ".join(filter(None, [text, _figures(comparison, accuracy), _also(also)]))
     if comparison.same:
         yield f"{_titles(comparison, comparison.same)}:", "the same predictions as before."
 
 
 def _also(words: Sequence[str]) -> str:
-    return f"Also {', '.join(words)}." if words else ""
+    return f"Also, each tested on its own: {', '.join(words)}." if words else ""
 
 
 def _figures(comparison: Comparison, accuracy: Headline) -> str:
@@ -234,7 +234,7 @@ def _figures(comparison: Comparison, accuracy: Headline) -> str:
     before, after = accuracy.difference[:2]
     new = next((one for one in comparison.new_models if one.model == accuracy.model), None)
     if new:
-        return f"{_beside(comparison, new)}, by a test of the two on the same {comparison.images['shared']:,} images."
+        return f"{_verdict_on(comparison, new)}; both on the same {comparison.images['shared']:,} test images."
     if accuracy.verdict == GONE:
         return f"Its accuracy was {before:.3f}."
     seeds = comparison.over_seeds
@@ -254,10 +254,11 @@ def _classes(comparison: Comparison) -> Iterator[str]:
         fallen = [one for one in changed if one.model == model and one.head < one.base]
         risen = [cell(one.label) for one in changed if one.model == model and one.head > one.base]
         if worst:
-            more = f", and is worse in {len(fallen) - 1} more" if len(fallen) > 1 else ""
-            yield f"{title} suffers most in {_of(worst)}{more}."
+            where = f"{len(fallen)} classes, most in {_of(worst)}" if len(fallen) > 1 else _of(worst)
+            yield f"{title} is worse by more than chance in {where}."
         if risen:
-            yield f"{title} is better in {', '.join(risen[:NAMED])}{' and others' if len(risen) > NAMED else ''}."
+            more = f" and {len(risen) - NAMED} more" if len(risen) > NAMED else ""
+            yield f"{title} is better by more than chance in {', '.join(risen[:NAMED])}{more}."
     if not changed and any(one.verdict not in (NEW, GONE) for one in comparison.headlines):
         yield "none changed by more than chance."
     for new in comparison.new_models:

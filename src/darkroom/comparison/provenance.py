@@ -93,7 +93,7 @@ def cost(comparison: Comparison, record: Rebuilt | None, head: Revision) -> str:
     if not stages:
         return "### Cost\n\nNo stage has other inputs than in base, so that none has to run."
     listed = ", ".join(map(code, stages))
-    lines = f"### Cost\n\n{len(stages)} of {len(head.lock)} stages have other inputs and run again: {listed}."
+    lines = f"### Cost\n\nOther inputs, so that they run again: {listed} ({len(stages)} of {len(head.lock)} stages)."
     seconds = record.seconds if record else {}
     if not all(stage in seconds for stage in stages):
         return f"{lines} How long they take is not known: `darkroom verify --report` measures it."

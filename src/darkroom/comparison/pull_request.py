@@ -32,6 +32,8 @@ from darkroom.system.rebuilt import Rebuilt
 FOLDER = Path("report")  # ignored by Git
 PAGES = ("index.html", "page.html")  # what `darkroom page --output report/` writes
 CHARTS = ("confusion", "roc", "reliability", "curves", "tsne")
+COUNTS = 22  # lines of the table of changed images
+REASONS = 3  # for which the gate is closed; more are counted
 PICTURED = ("added", "removed", "relabelled")  # changes of images that are shown, if there are any
 NO_IMAGES = "This machine has none of these images, so there is no picture of them: `dvc pull` gets them."
 
@@ -84,14 +86,15 @@ def write(
 def gate_in_words(reasons: Sequence[str], fail_on: str | None, max_drop: Mapping[str, float]) -> tuple[str, list[str]]:
     """The gate as "open", "closed" or "not set", and sentences about it."""
     if reasons:
-        return "closed", [f"**The gate is closed.** {reason}." for reason in reasons]
+        more = [f"**The gate is closed** for {len(reasons) - REASONS} more reasons."] if len(reasons) > REASONS else []
+        return "closed", [*(f"**The gate is closed.** {reason}." for reason in reasons[:REASONS]), *more]
     options = [
         *([f"--fail-on {fail_on}"] if fail_on else []),
         *(f"--max-drop {key}={by:g}" for key, by in max_drop.items()),
     ]
     if not options:
         return "not set", ["**Gate:** not set. Without `--fail-on` and `--max-drop` no result can close it."]
-    return "open", [f"**Gate:** open ({', '.join(map(code, options))}): nothing that it watches is worse."]
+    return "open", [f"**Gate:** open ({', '.join(map(code, options))}): nothing was found that closes it."]
 
 
 def notes(comparison: Comparison, sides: tuple[Revision, Revision]) -> list[str]:
@@ -127,8 +130,12 @@ def images(comparison: Comparison, sides: tuple[Revision, Revision]) -> str:
     shown = [one for one in comparison.data if one.kind in PICTURED] or comparison.data
     path = FOLDER / "changes.png"
     note = thumbnails.of_changes_if_any(shown, sides[0].commit, source(), path)
-    lines = ["### Images", "", *data_diff.counts(comparison.data)]
-    return "\n".join([*lines, "", *(picture(path, f"{note}.") if note else [NO_IMAGES])])
+    counts = data_diff.counts(comparison.data)
+    more = (
+        ["", f"And {len(counts) - COUNTS} more rows: `darkroom data-diff` prints all."] if len(counts) > COUNTS else []
+    )
+    lines = ["### Images", "", *counts[:COUNTS], *more]
+    return "\n".join([*lines, "", *(picture(path, f"{note}:") if note else [NO_IMAGES])])
 
 
 def source() -> str | None:
@@ -171,7 +178,8 @@ def folds(comparison: Comparison, sides: tuple[Revision, Revision], record: Rebu
     """What a reviewer may want to look up."""
     if comparison.data:
         yield folded("Images, by name", "\n".join(data_diff.files(comparison.data)))
-    yield text.flipped(comparison)
+    if comparison.flips:
+        yield text.flipped(comparison)
     yield folded("Classes that changed by more than chance", text.classes(comparison))
     if not comparison.over_seeds.missing:
         about = "\n\n".join([text.about_the_models(comparison), *text.figures(comparison)])

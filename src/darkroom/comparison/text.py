@@ -115,8 +115,9 @@ def models(comparison: Comparison) -> str:
 def figures(comparison: Comparison) -> list[str]:
     """A table of the figures of the models whose predictions differ, and a line for the others."""
     lines = [one for one in comparison.headlines if one.model not in comparison.same]
-    same = [f"{comparison.titles[model]}: the same predictions on both sides." for model in comparison.same]
-    return [*([_headlines(lines, comparison.titles), OF_MODELS] if lines else []), *same]
+    same = ", ".join(comparison.titles[model] for model in comparison.same)
+    table = [_headlines(lines, comparison.titles), OF_MODELS] if lines else []
+    return [*table, *([f"The same predictions on both sides: {same}."] if same else [])]
 
 
 def classes(comparison: Comparison) -> str:
