@@ -39,7 +39,9 @@ class Around(NamedTuple):
 
 def line(comparison: Comparison, around: Around | None = None) -> str:
     """The first line: what changed, the verdict of each model, the gate, and what was rebuilt."""
-    what = "; ".join([*changes(comparison)][:NAMED]) or "No input changed"
+    found = list(changes(comparison))
+    more = [f"{len(found) - NAMED} more changes"] if len(found) > NAMED else []
+    what = "; ".join([*found[:NAMED], *more]) or "No input changed"
     verdicts = "; ".join(_short(comparison, model) for model in _by_verdict(comparison))
     if comparison.same:
         verdicts = "; ".join(filter(None, [verdicts, f"{_titles(comparison, comparison.same)}: the same predictions"]))
@@ -101,7 +103,7 @@ def _params(comparison: Comparison) -> Iterator[str]:
         yield from (f"{cell(key)} {_value(old)} → {_value(new)}" for key, (old, new) in params.items())
     else:
         sections = Counter(key.partition(".")[0] for key in params)
-        yield f"{len(params)} params ({', '.join(f'{cell(name)} {count}' for name, count in sections.most_common())})"
+        yield f"{len(params)} params ({', '.join(f'{cell(name)} {count}' for name, count in sections.most_common(NAMED))})"
 
 
 def _value(value: str | None) -> str:
@@ -213,20 +215,22 @@ def _verdicts(comparison: Comparison) -> Iterator[tuple[str, str]]:
     for model in _by_verdict(comparison):
         title, accuracy = comparison.titles[model], _accuracy(comparison, model)
         others = [one for one in _lines(comparison, model) if one.metric != "accuracy"]
-        also = [f"{METRICS[one.metric]} {one.verdict}" for one in others if one.verdict in ("better", "worse")]
         text = {
             "worse": "**worse**, by more than chance:",
             "better": "**better**, by more than chance:",
             NEW: "new:",
             GONE: "removed.",
         }.get(str(accuracy.verdict), "no evidence of a difference; what differs may be chance:")
-        yield f"{title}:", " ".join(filter(None, [text, _figures(comparison, accuracy), _also(also)]))
+        yield f"{title}:", " ".join(filter(None, [text, _figures(comparison, accuracy), *_also(others)]))
     if comparison.same:
         yield f"{_titles(comparison, comparison.same)}:", "the same predictions as before."
 
 
-def _also(words: Sequence[str]) -> str:
-    return f"Also, each tested on its own: {', '.join(words)}." if words else ""
+def _also(others: Sequence[Headline]) -> Iterator[str]:
+    """The metrics beside the accuracy that have a verdict."""
+    for verdict in ("worse", "better"):
+        if found := "; ".join(METRICS[one.metric] for one in others if one.verdict == verdict):
+            yield f"Also {verdict}, each tested on its own: {found}."
 
 
 def _figures(comparison: Comparison, accuracy: Headline) -> str:
@@ -250,15 +254,12 @@ def _classes(comparison: Comparison) -> Iterator[str]:
     """Which class suffers most, for each model."""
     changed = _class_changes(comparison)
     for model in dict.fromkeys(one.model for one in changed):
-        title, worst = comparison.titles[model], _worst(comparison, model)
-        fallen = [one for one in changed if one.model == model and one.head < one.base]
-        risen = [cell(one.label) for one in changed if one.model == model and one.head > one.base]
-        if worst:
-            where = f"{len(fallen)} classes, most in {_of(worst)}" if len(fallen) > 1 else _of(worst)
-            yield f"{title} is worse by more than chance in {where}."
-        if risen:
-            more = f" and {len(risen) - NAMED} more" if len(risen) > NAMED else ""
-            yield f"{title} is better by more than chance in {', '.join(risen[:NAMED])}{more}."
+        for verdict, sign in (("worse", -1), ("better", 1)):
+            found = [one for one in changed if one.model == model and sign * (one.head - one.base) > 0]
+            if found:
+                most = _of(max(found, key=lambda one: abs(one.head - one.base)))
+                where = f"{len(found)} classes, most in {most}" if len(found) > 1 else most
+                yield f"{comparison.titles[model]} is {verdict} by more than chance in {where}."
     if not changed and any(one.verdict not in (NEW, GONE) for one in comparison.headlines):
         yield "none changed by more than chance."
     for new in comparison.new_models:

@@ -54,7 +54,13 @@ def _of_changes(changes: Sequence[Change], old: str | None, new: str | None) -> 
     missing = len(changes) - len(shown)
     note = f"{len(shown)} of {len(changes)} changed images" + (f"; {missing} are not shown" if missing else "")
     tiles = [(fetch(change.new, new) if change.new else fetch(change.old, old), caption(change)) for change in shown]
-    return note, tiles
+    return note + _absent([image for image, _ in tiles]), tiles
+
+
+def _absent(images: Sequence[Image.Image]) -> str:
+    """How many of the images are grey because this machine does not have them, as the end of a sentence."""
+    count = sum(image is MISSING for image in images)
+    return f"; {count} are grey, because this machine does not have them" if count else ""
 
 
 def of_flips(flips: Sequence[Flip], rows: Mapping[str, Row], revision: str | None, path: Path) -> str:
@@ -73,7 +79,7 @@ def of_flips(flips: Sequence[Flip], rows: Mapping[str, Row], revision: str | Non
     images = [fetch(rows[flip.path], revision) for flip in shown]
     if all(image is MISSING for image in images):
         return ""
-    note = f"{len(shown)} of {len(flips)} images that changed between right and wrong"
+    note = f"{len(shown)} of {len(flips)} images that changed between right and wrong{_absent(images)}"
     lines = -(-len(shown) // COLUMNS)
     with grid(path, lines, COLUMNS, (10, 2.5 * lines + 0.3)) as axes:
         axes.flat[0].figure.suptitle(note, fontsize=9)
