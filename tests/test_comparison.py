@@ -620,11 +620,11 @@ def test_code_pins_and_files_that_changed_are_named(idea: Path) -> None:
     vouch(idea)  # the results name the files, whose digests the first call has written
     printed = darkroom("compare", "main", cwd=idea)
     assert re.search(
-        r"^\*\*`timm` [\d.]+ → 0\.0\.1; code of `train_scratch`, `evaluate`, `tsne`: from scratch, fine-t",
+        r"^\*\*`timm` [\d.]+ → 0\.0\.1; code of `evaluate`, `train_scratch`, `tsne`: from scratch, fine-t",
         printed,
         re.M,
     )
-    assert "code of `train_scratch`, `evaluate`, `tsne` (`src/darkroom/networks/small_cnn.py`)." in printed
+    assert "code of `evaluate`, `train_scratch`, `tsne` (`src/darkroom/networks/small_cnn.py`)." in printed
 
 
 @pytest.mark.fast
