@@ -10,14 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 from PIL import Image
 
 from conftest import build_once, clone_of, commit, copy_of, darkroom, json_in, read_csv, read_json, run, vouch
 from darkroom.comparison import (
+    changed,
     compare,
+    confusion,
     data_diff,
     gate,
     look_alikes,
+    names,
+    opening,
+    over_seeds,
     pull_request,
     text,
     thumbnails,
@@ -81,7 +87,9 @@ def test_compare_says_what_is_better_and_what_is_not(branch: Path) -> None:
     assert "left out" not in printed
     assert "| from scratch | accuracy |" in printed
     assert "| **better** |" in printed
-    assert "fine-tuned: 0 now right, 0 now wrong" in printed
+    assert "| fine-tuned | accuracy |" not in printed
+    assert "The same predictions on both sides: fine-tuned." in printed
+    assert printed.index("| added | `mono-defective` | test | 1 |") < printed.index("| from scratch | accuracy |")
     assert "| `train_scratch.lr` | `0.05` | `0.01` |" in printed
     assert "| added | `mono-defective` | test | 1 |" in printed
 
@@ -373,11 +381,11 @@ def test_thumbnails_are_of_every_kind_of_change() -> None:
         return [data_diff.Change(kind, row if kind != "added" else None, row) for row in rows]
 
     changes = [*some("added", 700), *some("relabelled", 3), *some("moved", 60)]
-    chosen = thumbnails.choose(changes, 48)
+    chosen = thumbnails.choose(changes, 48, lambda one: one.kind)
     assert Counter(one.kind for one in chosen) == {"added": 23, "relabelled": 3, "moved": 22}
     assert chosen == [one for one in changes if one in chosen]
     assert int(data_diff.current(chosen[22]).path[2:]) > 600  # not only the first ones
-    assert thumbnails.choose(changes[:5], 48) == changes[:5]
+    assert thumbnails.choose(changes[:5], 48, lambda one: one.kind) == changes[:5]
 
 
 @pytest.mark.fast
@@ -452,12 +460,236 @@ def stages_that_are(how: str, report: str) -> set[str]:
     }
 
 
+def first_lines(project: Path, *options: str, code: int = 0) -> str:
+    """The first 15 lines of the report on the committed work tree of `project`, compared with main."""
+    darkroom("pr-report", "main", "--fail-on", "worse", *options, cwd=project, code=code)
+    return "\n".join((project / "report/report.md").read_text().splitlines()[:15])
+
+
+def perturb(project: Path, model: str, wrong_in: str = "") -> None:
+    """Change a model's probabilities a little. Or make it wrong, for all images of the class `wrong_in`."""
+    rows = read_csv(project / "plots/predictions.csv")
+    columns = [column for column in rows[0] if column.startswith("probability_")]
+    for row in rows:
+        if row["model"] == model and row["actual"] == wrong_in:
+            said = next(column for column in columns if column != f"probability_{wrong_in}")
+            row.update({column: str(float(column == said)) for column in columns})
+        elif row["model"] == model and not wrong_in:
+            values = np.array([float(row[column]) for column in columns]) * 0.9 + 0.1 / len(columns)
+            row.update({column: f"{value:.6f}" for column, value in zip(columns, values, strict=True)})
+    write_rows(project / "plots/predictions.csv", rows)
+
+
+def vouched_for(project: Path) -> str:
+    """Write a record of a rebuild that gave the same bytes, in which training from scratch took five minutes. Return its name."""
+    stages = lock.read(project)
+    digest = rebuilt.digest(stages)
+    same = {name: dict.fromkeys(lock.outs(stage), "") for name, stage in stages.items()}
+    seconds = {**dict.fromkeys(stages, 20.0), "train_scratch": 300.0}
+    found = rebuilt.Rebuilt(commit="0" * 40, committed=digest, rebuilt=digest, stages=same, seconds=seconds)
+    (project / "found.json").write_text(found.model_dump_json())
+    return "found.json"
+
+
+@pytest.fixture
+def idea(rebuilt: Path, tmp_path: Path) -> Path:
+    """A clone on the branch `idea`, without images."""
+    clone = clone_of(rebuilt, tmp_path / "a clone")
+    run("git", "switch", "-q", "-c", "idea", cwd=clone)
+    return clone
+
+
+def test_the_first_lines_on_a_param(idea: Path) -> None:
+    """What changed, better or worse and whether that is chance, which class suffers, was it rebuilt."""
+    perturb(idea, "finetune")
+    vouch(idea, {"train_finetune": {"lr": 0.0004}})
+    commit(idea, "A higher rate")
+    text = first_lines(idea)
+    first, _, *items = text.splitlines()
+    assert first.startswith("**`train_finetune.lr` 0.0002 → 0.0004: no evidence that fine-tuned differs (accuracy ")
+    assert ", p = 1); from scratch: the same predictions. Gate: open. Rebuilt: nothing.**" in first
+    assert "- **Classes:** none changed by more than chance." in items
+    number = run("git", "rev-parse", "--short=10", "HEAD", cwd=idea).strip()
+    assert any(item.startswith(f"- **Compared:** `idea` (`{number}`) with `main` (`") for item in items)
+    assert "- **Rebuilt:** no stage." in text
+    assert not re.search("[0-9a-f]{11}", text)
+    report = (idea / "report/report.md").read_text()
+    assert "| from scratch |" not in report
+    assert report.count("![confusion_finetune](confusion_finetune.png)") == 1
+    assert Image.open(idea / "report/confusion_finetune.png").width > 600
+    assert "How long they take is not known" in report
+
+
+def test_the_first_lines_on_images(idea: Path) -> None:
+    manifest = read_csv(idea / "data/manifest.csv")
+    first, second, third = [row for row in manifest if row["split"] == "train" and row["label"] == "mono-defective"][:3]
+    first.update(label="mono-functional", path="mono-functional/was-defective.png")
+    kept = [row for row in manifest if row is not second]
+    new = [{**third, "path": f"mono-defective/new-{number}.png", "sha256": str(number) * 64} for number in range(3)]
+    write_rows(idea / "data/manifest.csv", [*kept, *new])
+    perturb(idea, "scratch")
+    perturb(idea, "finetune")
+    vouch(idea)
+    commit(idea, "More images")
+    (idea / "report").mkdir()
+    (idea / "report/index.html").touch()
+    text = first_lines(idea, "--rebuilt", vouched_for(idea))
+    assert text.startswith(
+        "**3 images added, 1 removed, 1 relabelled: no evidence that from scratch differs (accuracy "
+    )
+    assert "; no evidence that fine-tuned differs (" in text
+    assert "Gate: open. Rebuilt: all 6 stages, the same bytes.**" in text
+    assert (
+        "3 images added (`mono-defective` 3), 1 removed (`mono-defective` 1), 1 relabelled (`mono-defective` to `mono-f"
+        in text
+    )
+    assert "- **Rebuilt:** all 6 stages of commit `0000000000`" in text
+    assert "- **Page:** `index.html` in the artifact `report`" in text
+    report = (idea / "report/report.md").read_text()
+    assert report.index("### Images") < report.index("### The two trained models") < report.index("<details>")
+    assert "This machine has none of these images" in report
+    assert "![changes]" not in report
+
+
+def test_the_first_lines_on_a_worse_model(idea: Path) -> None:
+    run("git", "switch", "-q", "main", cwd=idea)
+    rows = read_csv(idea / "plots/predictions.csv")
+    for row in rows:  # from scratch: always right in base
+        if row["model"] == "scratch":
+            said = {key: str(float(key == f"probability_{row['actual']}")) for key in row if key.startswith("probab")}
+            row.update(said)
+    write_rows(idea / "plots/predictions.csv", rows)
+    vouch(idea)
+    commit(idea, "Base")
+    run("git", "switch", "-q", "-C", "idea", cwd=idea)
+    perturb(idea, "scratch", "poly-functional")
+    vouch(idea, {"train_scratch": {"lr": 0.5, "momentum": 0.0, "epochs": 4}})
+    commit(idea, "Bad luck")
+    text = first_lines(idea, "--rebuilt", vouched_for(idea), code=1)
+    assert text.startswith("**3 params (`train_scratch` 3): from scratch is worse (accuracy ")
+    assert (
+        "), most in `poly-functional`; fine-tuned: the same predictions. Gate: closed. Rebuilt: all 6 stages, the sa"
+        in text
+    )
+    assert re.search(
+        r"- \*\*from scratch:\*\* \*\*worse\*\*, by more than chance: accuracy 1\.000 → 0\.\d+ \(p [=<] 0\.0", text
+    )
+    assert "from scratch is worse by more than chance in `poly-functional` (" in text
+    assert "- **The gate is closed.** scratch: the accuracy is worse (mid-p" in text
+    report = (idea / "report/report.md").read_text()
+    assert "Other inputs, so that they run again: `train_scratch` (1 of 6 stages). They took 5 min where" in report
+    assert "; all stages took 7 min." in report
+
+
+def test_the_first_lines_on_a_new_model(idea: Path) -> None:
+    add_model(idea, "third", "scratch")
+    commit(idea, "A third model")
+    text = first_lines(idea)
+    assert text.startswith("**New model the third one: worse than ")
+    assert "(accuracy 0.000 against 0." in text
+    assert ": the same predictions. Gate: open. Rebuilt: nothing.**" in text
+    assert "the third one is weakest in `mono-defective` (0.000 of its images are right)." in text
+
+
+def test_the_images_of_a_pull_request_are_pictures(copy: Path) -> None:
+    """A model's flips, now wrong before now right. In base's removed image too, which DVC's cache has."""
+    run("git", "switch", "-q", "-c", "idea", cwd=copy)
+    manifest = read_csv(copy / "data/manifest.csv")
+    removed = next(row for row in manifest if row["split"] == "train")
+    write_rows(copy / "data/manifest.csv", [row for row in manifest if row is not removed])
+    (copy / "data/raw" / removed["path"]).unlink()
+    perturb(copy, "scratch", "poly-functional")
+    vouch(copy)
+    commit(copy, "One less")
+    darkroom("pr-report", "main", cwd=copy)
+    report = (copy / "report/report.md").read_text()
+    assert "1 of 1 changed images:\n\n![changes](changes.png)\n" in report
+    assert "images that changed between right and wrong:\n\n![flips_scratch](flips_scratch.png)\n" in report
+    colours = [
+        set(Image.open(copy / f"report/{name}.png").convert("L").getdata()) for name in ("changes", "flips_scratch")
+    ]
+    assert all(len(shades) > 100 for shades in colours)  # no grey square
+    assert not (copy / "report/flips_finetune.png").exists()
+
+
+def test_code_pins_and_files_that_changed_are_named(idea: Path) -> None:
+    source, pins = idea / "src/darkroom/networks/small_cnn.py", idea / "requirements/models.txt"
+    source.write_text(f"{source.read_text()}\n# A note.\n")
+    pins.write_text(re.sub("^timm==.*$", "timm==0.0.1", pins.read_text(), flags=re.M))
+    vouch(idea)
+    vouch(idea)  # the results name the files, whose digests the first call has written
+    printed = darkroom("compare", "main", cwd=idea)
+    assert re.search(
+        r"^\*\*`timm` [\d.]+ → 0\.0\.1; code of `evaluate`, `train_scratch`, `tsne`: from scratch, fine-t",
+        printed,
+        re.M,
+    )
+    assert "code of `evaluate`, `train_scratch`, `tsne` (`src/darkroom/networks/small_cnn.py`)." in printed
+
+
+@pytest.mark.fast
+def test_flips_are_of_every_model_and_both_kinds() -> None:
+    flips = [
+        compare.Flip(model, f"{model}/{number}", "a", "b" if right else "a", "a" if right else "b")
+        for model, counts in (("one", (40, 3)), ("two", (2, 1)))
+        for right, count in zip((False, True), counts, strict=True)
+        for number in range(count)
+    ]
+    shown = text.interleaved(flips, 8)
+    assert [(one.model, one.head == one.actual) for one in shown[:4]] == [
+        ("one", False), ("two", False), ("one", True), ("two", True),
+    ]  # fmt: skip
+    assert len(shown) == 8
+    assert sorted(map(repr, text.interleaved(flips, 100))) == sorted(map(repr, flips))
+
+
+@pytest.mark.fast
+def test_confusion_before_and_now() -> None:
+    """Against counts by hand. With many classes only the cells that changed are listed."""
+
+    def shared(count: int) -> compare.Shared:
+        labels = np.arange(count)
+        base, head = np.eye(count), np.eye(count)
+        head[0] = np.eye(count)[1]
+        classes = [f"c|{index}" for index in range(count)]
+        rows = (labels, labels)
+        return compare.Shared(rows, 0, classes, labels, {"m": base}, {"m": head})
+
+    table = confusion.markdown(shared(2), "m").splitlines()
+    assert table[2:] == ["| `c\\|0` | 1 → 0 | 0 → 1 |", "| `c\\|1` | 0 | 1 |"]
+    assert confusion.markdown(shared(9), "m").splitlines() == [
+        "- `c\\|0` called `c\\|0`: 1 → 0",
+        "- `c\\|0` called `c\\|1`: 0 → 1",
+    ]
+
+
+@pytest.mark.fast
+def test_names_in_the_opening_cannot_write_markdown() -> None:
+    hostile = "<b>`@all`|](//x)"
+    row = Row(f"{hostile}/1", hostile, "test", "0" * 64, "")
+    fall = verdicts.ClassChange("m", hostile, 30, 0.9, 0.1, 0.001)
+    line = verdicts.Headline("m", "accuracy", bootstrap.Difference(0.9, 0.5, math.nan, math.nan), 0.001, "worse")
+    found = compare.Comparison(
+        "a" * 40, hostile, {"m": hostile}, {"base": 30, "head": 30, "shared": 30, "unknown": 0, "groups": 0}, 0, [line],
+        [fall], [], [], {f"split.{hostile}": (None, f'"{hostile}"')}, [data_diff.Change("added", None, row)], [],
+        over_seeds=over_seeds.OverSeeds("none"), changed=changed.Changed({hostile: [hostile]}, {}, [hostile], [hostile]),
+    )  # fmt: skip
+    shown = names.for_markdown(found)
+    html = MarkdownIt("commonmark").enable("table").render(f"{opening.line(shown)}\n\n{opening.explained(shown)}\n")
+    assert set(re.findall("<(\\w+)", html)) == {"p", "strong", "code", "ul", "li"}
+    assert "@all" not in re.sub("<code>.*?</code>", "", html)
+    assert shown.base == "a" * 10
+
+
 def test_the_report_of_a_pull_request(rebuilt: Path, tmp_path: Path) -> None:
     """Between two branches of a repository, on a clone without DVC's cache."""
     clone = clone_of(rebuilt, tmp_path / "a clone")
     run("git", "switch", "-q", "-c", "idea", cwd=clone)
     metrics = clone / "metrics/evaluate.json"
     metrics.write_text(metrics.read_text().replace('"count": ', '"count": 1'))
+    for name in ("tsne", "confusion"):
+        with (clone / f"plots/{name}.png").open("ab") as stream:
+            stream.write(b"another chart")
     vouch(clone, {"evaluate": {"bins": 5}})
     run("git", "commit", "-q", "-am", "Fewer bins", cwd=clone)
     darkroom("pr-report", "main", "--pictures", "https://example.org/", cwd=clone)
@@ -466,11 +698,17 @@ def test_the_report_of_a_pull_request(rebuilt: Path, tmp_path: Path) -> None:
         "Both were tested on the same",
         "| `evaluate.bins` | `15` | `5` |",
         "![tsne](https://example.org/plots/tsne.png)",
+        "![confusion](https://example.org/plots/confusion.png)",
     ):
         assert part in text
     assert "| `metrics/evaluate.json` | `count` |" in text
     assert stages_that_are("taken as committed, not rebuilt", text) == set(lock.read(clone))
-    assert text.count("rebuilt") == 1  # the metric above was edited by hand
+    assert "![roc]" not in text  # it is that of base
+    assert re.findall(r"(\S+ \S+) rebuilt", text) == ["committed, not"]  # the metric above was edited by hand
+    assert text.splitlines()[0].endswith(
+        "from scratch, fine-tuned: the same predictions. Gate: not set. Rebuilt: nothing.**"
+    )
+    assert "- **Rebuilt:** no stage." in text
     assert run("git", "rev-parse", "HEAD", cwd=clone).strip() in text
     (clone / "plots/roc.csv").write_text("changed")
     vouch(clone)
@@ -502,7 +740,8 @@ def test_the_report_says_what_was_rebuilt(branch: Path) -> None:
     assert "\n    - `metrics/evaluate.json`: `` x: 1 -> `@all` ``\n" in text
     assert stages_that_are("taken as committed, not rebuilt", text) == {"tsne"}
     assert len(stages_that_are("rebuilt, the same bytes as those committed", text)) == len(stages) - 2
-    assert "The figures below are the committed ones." in text
+    assert "**`evaluate`: other bytes than those committed.** The figures below are the committed ones." in text
+    assert "Gate: closed. Rebuilt: other bytes than those committed in `evaluate`.**" in text.splitlines()[0]
     assert "found.json is about the dvc.lock of commit 0000000000, not about this one" in report(same, "of another", 2)
     (branch / "found.json").write_text("{}")
     printed = darkroom("pr-report", "main", "--rebuilt", "found.json", cwd=branch, code=2)
@@ -547,7 +786,7 @@ def test_a_class_that_falls_closes_the_gate() -> None:
         [], [], tests, {}, [], [],
     )  # fmt: skip
     (reason,) = gate.failures(found, "worse", {})
-    assert "in class 'a'" in reason
+    assert "in class `a`" in reason
     assert gate.failures(found, "worse:finetune", {}) == [reason]
     with pytest.raises(UserError, match="worse:finetune"):
         gate.failures(found, "worse:scratch", {})

@@ -78,6 +78,8 @@ def test_a_commit_rebuilds_in_other_surroundings_but_for_what_is_forged(copy: Pa
     text = (copy / "report/report.md").read_text()
     assert "**The gate is closed.** The rebuild gave other bytes than those committed: `evaluate`." in text
     assert f"    - `metrics/evaluate.json`: `{difference}`" in text
+    assert "Gate: closed. Rebuilt: other bytes than those committed in `evaluate`.**" in text.splitlines()[0]
+    assert "No stage has other inputs than in base" in text
     (line,) = re.findall("^- rebuilt, the same bytes as those committed: (.*)$", text, re.M)
     assert sorted(re.findall("`(.*?)`", line)) == sorted(stages.keys() - {"evaluate"})
     assert "not rebuilt" not in text
@@ -92,6 +94,8 @@ def test_a_commit_that_rebuilds(small: Path) -> None:
     assert found.stages == outs
     assert found.commit == run("git", "rev-parse", "HEAD", cwd=small).strip()
     assert found.committed == found.rebuilt == rebuilt.digest(stages)
+    assert found.seconds.keys() == stages.keys()
+    assert all(f"{name} took {took:.1f} s and at most " in printed for name, took in found.seconds.items())
 
 
 @pytest.mark.parametrize(

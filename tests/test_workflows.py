@@ -32,6 +32,9 @@ HOSTILE = f"""# Darkroom's report
 $$x$$
 ![confusion]({FILES.replace("someone", "another")}plots/confusion.png)
 ![confusion]({FILES}plots/../../confusion.png)
+![a](../secret.png)
+![a](b.png) @octocat
+![a](b`@octocat`.png)
 """
 
 
@@ -65,7 +68,8 @@ def below(comment: str) -> str:
 
 def test_a_comment_names_commit_and_author_and_defuses(tmp_path: Path) -> None:
     comment = posted(tmp_path, HOSTILE)
-    assert comment.startswith(f"<!-- darkroom report -->\n**Report on commit {COMMIT}** ([log of the run](https://")
+    assert comment.startswith(f"<!-- darkroom report -->\nReport on commit {COMMIT[:10]} ([log](https://")
+    assert COMMIT not in comment
     assert "The code of this pull request has written what follows" in comment
     text = below(comment)
     for mention in (r"@\w", r"&#?\w", r"<[\w!/]", r"\]\(", r"\]\[", r"\]:", "://", r"www\.", r"#\d", r"GH-\d", "\r"):
@@ -77,7 +81,7 @@ def test_a_comment_names_commit_and_author_and_defuses(tmp_path: Path) -> None:
 
 def test_a_comment_on_a_run_without_a_report_replaces_the_old_one(tmp_path: Path) -> None:
     comment = posted(tmp_path, None, old="55")
-    assert f"Report on commit {COMMIT}" in comment
+    assert f"Report on commit {COMMIT[:10]} " in comment
     assert "result: failure" in comment
     assert "The run ended before it wrote a report." in comment
     assert "--method PATCH repos/us/project/issues/comments/55" in (tmp_path / "calls").read_text()
@@ -106,13 +110,24 @@ def test_the_real_report_survives(rebuilt: Path, tmp_path: Path) -> None:
     """Its tables, folded parts and charts are still there, and nothing else of it is a link or HTML."""
     clone = clone_of(rebuilt, tmp_path / "a clone")
     run("git", "switch", "-q", "-c", "idea", cwd=clone)
+    for name in ("confusion", "roc", "reliability", "curves", "tsne"):
+        with (clone / f"plots/{name}.png").open("ab") as stream:
+            stream.write(b"another chart")
+    predictions = clone / "plots/predictions.csv"
+    lines = [line for line in predictions.read_text().splitlines() if not line.startswith("scratch,")]
+    finetune = [line.replace("finetune,", "scratch,", 1) for line in lines if line.startswith("finetune,")]
+    predictions.write_text("\n".join([lines[0], *finetune, *lines[1:]]) + "\n")  # from scratch has become as good
     vouch(clone, {"evaluate": {"bins": 5}})
     commit(clone, "Fewer bins")
     darkroom("pr-report", "main", "--pictures", FILES, cwd=clone)
     report = (clone / "report/report.md").read_text()
     text = below(posted(tmp_path, report))
+    assert "\nPicture: `confusion_scratch.png` in the artifact of the run.\n" in text
+    assert report.count("![confusion_scratch](confusion_scratch.png)") == 1
+    assert text.strip().splitlines()[0] == report.splitlines()[0]
+    report = re.sub(r"^!\[\w+\]\((\w+\.png)\)$", r"Picture: `\1` in the artifact of the run.", report, flags=re.M)
     page, original = (MarkdownIt("commonmark").enable("table").render(one) for one in (text, report))
-    for tag in ("<td", "<th", "<code>", "<li>", "<h2>", "<details>", "</details>", "<summary>", "<img"):
+    for tag in ("<td", "<th", "<code>", "<li>", "<h3>", "<details>", "</details>", "<summary>"):
         assert page.count(tag) == original.count(tag) > 0, tag
     assert re.findall(r"<img src=\"[^\"]*/(\w+)\.png", page) == ["confusion", "roc", "reliability", "curves", "tsne"]
     assert "<a " not in page

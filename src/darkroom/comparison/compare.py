@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from darkroom.comparison import data_diff, look_alikes, over_seeds, verdicts
+from darkroom.comparison import changed, data_diff, look_alikes, over_seeds, verdicts
+from darkroom.comparison.changed import Changed
 from darkroom.comparison.look_alikes import LookAlikes
 from darkroom.comparison.over_seeds import OverSeeds
-from darkroom.comparison.verdicts import GONE, NEW, ClassChange, GateTest, Headline
+from darkroom.comparison.verdicts import GONE, NEW, ClassChange, GateTest, Headline, NewModel
 from darkroom.data import groups
 from darkroom.evaluation import bootstrap, metrics, paired
 from darkroom.evaluation.bootstrap import Difference
@@ -47,6 +48,36 @@ class Flip:
 
 
 @dataclass(frozen=True)
+class Shared:
+    """What the models of two revisions say about the N test images that both have, over the K classes of both.
+
+    Attributes:
+        rows: int64 (N,) each, the row of each image in the predictions of base and of head.
+        unknown: Number of further images that both have, but with a class that only one side knows.
+        classes: K names, sorted.
+        labels: int64 (N,), head's class of each image.
+        base, head: Model -> its probabilities, float (N, K).
+    """
+
+    rows: tuple[np.ndarray, np.ndarray]
+    unknown: int
+    classes: list[str]
+    labels: np.ndarray
+    base: dict[str, np.ndarray]
+    head: dict[str, np.ndarray]
+
+    @property
+    def both(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """The probabilities of base and of head of the models that both sides have."""
+        return {model: (self.base[model], self.head[model]) for model in self.head if model in self.base}
+
+    @property
+    def same(self) -> list[str]:
+        """The models whose probabilities are the same on both sides."""
+        return [model for model, sides in self.both.items() if np.array_equal(*sides)]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The result of a comparison.
 
@@ -65,6 +96,9 @@ class Comparison:
         machines: The kind of machine that made the results of base and of head. "" if they are from before it was recorded.
         look_alikes: The look-alikes across train and test, and the accuracies without them.
         over_seeds: The verdicts over seeds. The other verdicts are about the two trained models.
+        changed: The code, the versions of packages and the other files that differ.
+        same: The models with the same predictions on both sides.
+        new_models: How the models that only head has compare with the best of the others.
     """
 
     base: str
@@ -82,6 +116,9 @@ class Comparison:
     machines: tuple[str, str] = ("", "")
     look_alikes: LookAlikes = field(default_factory=LookAlikes)
     over_seeds: OverSeeds = field(default_factory=OverSeeds)
+    changed: Changed = field(default_factory=Changed)
+    same: list[str] = field(default_factory=list)
+    new_models: list[NewModel] = field(default_factory=list)
 
 
 def compare(base: Revision, head: Revision) -> Comparison:
@@ -91,21 +128,15 @@ def compare(base: Revision, head: Revision) -> Comparison:
         UserError: They have no test image in common.
     """
     before, after = base.predictions, head.predictions
-    pairs, unknown = shared_images(base, head)
-    rows_before, rows_after = (np.array(side) for side in zip(*pairs, strict=True))
-    classes = sorted({*before.classes, *after.classes})
-    actual = np.array(after.actual)[rows_after]
-    labels = np.searchsorted(classes, actual)
-    in_base = {model: _over_classes(before, model, rows_before, classes) for model in before.probabilities}
-    in_head = {model: _over_classes(after, model, rows_after, classes) for model in after.probabilities}
-    both = {model: (in_base[model], in_head[model]) for model in in_head if model in in_base}
+    shared = on_shared(base, head)
+    labels, both, classes, (rows_before, rows_after) = shared.labels, shared.both, shared.classes, shared.rows
     names = np.array(after.groups)[rows_after] if any(after.groups) else np.array(before.groups)[rows_before]
     units = groups.units(names.tolist())
     right = accuracies(classes, head.params["evaluate"]["merge"])
     bins = head.params["evaluate"]["bins"] if before.classes == after.classes else None
     by_class = class_tests(labels, units, both, classes)
-    relabelled = int((actual != np.array(before.actual)[rows_before]).sum())
-    same_images = len(before.keys) == len(after.keys) == len(pairs) and not relabelled
+    relabelled = int((np.array(after.actual)[rows_after] != np.array(before.actual)[rows_before]).sum())
+    same_images = len(before.keys) == len(after.keys) == len(labels) and not relabelled
     seeds = over_seeds.judge(base, head, same_images and before.classes == after.classes)
     falls = over_seeds.falls(base.runs, head.runs) if base.runs and head.runs and not seeds.missing else {}
     return Comparison(
@@ -115,12 +146,12 @@ def compare(base: Revision, head: Revision) -> Comparison:
         images={
             "base": len(before.keys),
             "head": len(after.keys),
-            "shared": len(pairs),
-            "unknown": unknown,
+            "shared": len(labels),
+            "unknown": shared.unknown,
             "groups": int(units.max()) + 1 if names.any() else 0,
         },
         relabelled=relabelled,
-        headlines=list(_headlines(labels, units, in_base, in_head, right, bins)),
+        headlines=list(_headlines(labels, units, shared.base, shared.head, right, bins)),
         classes=verdicts.class_changes([change for change, _ in by_class]),
         flips=[flip for model in both for flip in flips(model, labels, both[model], classes, after.paths, rows_after)],
         gate=gate_tests(labels, units, both, by_class, falls),
@@ -128,8 +159,31 @@ def compare(base: Revision, head: Revision) -> Comparison:
         data=data_diff.diff(base.manifest, head.manifest),
         stages=changed_stages(base.lock, head.lock),
         machines=(base.scores.get("machine", ""), head.scores.get("machine", "")),
-        look_alikes=look_alikes.compare(base, head, (rows_before, rows_after), labels, units, both, right),
+        look_alikes=look_alikes.compare(base, head, shared.rows, labels, units, both, right),
         over_seeds=seeds,
+        changed=changed.between(base, head),
+        same=shared.same,
+        new_models=list(_new_models(shared, units)),
+    )
+
+
+def on_shared(base: Revision, head: Revision) -> Shared:
+    """What the models of both sides say about the test images that both have.
+
+    Raises:
+        UserError: They have no test image in common.
+    """
+    before, after = base.predictions, head.predictions
+    pairs, unknown = shared_images(base, head)
+    rows_before, rows_after = (np.array(side) for side in zip(*pairs, strict=True))
+    classes = sorted({*before.classes, *after.classes})
+    return Shared(
+        (rows_before, rows_after),
+        unknown,
+        classes,
+        np.searchsorted(classes, np.array(after.actual)[rows_after]),
+        {model: _over_classes(before, model, rows_before, classes) for model in before.probabilities},
+        {model: _over_classes(after, model, rows_after, classes) for model in after.probabilities},
     )
 
 
@@ -252,6 +306,24 @@ def one_sided(
         value = float(function(labels, probabilities).mean())
         base, head = (math.nan, value) if verdict == NEW else (value, math.nan)
         yield Headline(model, metric, Difference(base, head, math.nan, math.nan), None, verdict)
+
+
+def _new_models(shared: Shared, units: np.ndarray) -> Iterator[NewModel]:
+    """Each model that only head has, beside the most accurate of head's other models that base has, too."""
+    right = {model: is_right(shared.labels, probabilities) for model, probabilities in shared.head.items()}
+    best = max(shared.both, key=lambda model: right[model].sum(), default=None)
+    for model in sorted(right.keys() - shared.both.keys()):
+        recalls = {
+            shared.classes[index]: float(right[model][shared.labels == index].mean())
+            for index in np.unique(shared.labels)
+        }
+        weakest = min(recalls, key=lambda label: recalls[label])
+        accuracy = float(right[model].mean())
+        if best is None:
+            yield NewModel(model, accuracy, weakest, recalls[weakest], None, None, None)
+        else:
+            p = paired.accuracy_test(right[best], right[model], units).two_sided
+            yield NewModel(model, accuracy, weakest, recalls[weakest], best, float(right[best].mean()), p)
 
 
 def class_tests(

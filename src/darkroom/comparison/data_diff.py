@@ -117,12 +117,29 @@ def markdown(changes: Sequence[Change], old: str, new: str, listed: int | None =
     """
     if not changes:
         return f"No image differs between {code(old)} and {code(new)}.\n"
-    counts = Counter((one.kind, current(one).label, current(one).split) for one in changes if one.kind != "left out")
-    lines = [f"### Images: {code(old)} to {code(new)}", "", *([note, ""] if note else [])]
-    if counts:
-        lines += ["| change | class | split | images |", "|---|---|---|---:|"]
-        ranked = sorted(counts.items(), key=lambda item: (KINDS.index(item[0][0]), item[0]))
-        lines += [f"| {kind} | {cell(label)} | {split} | {number} |" for (kind, label, split), number in ranked]
+    lines = [
+        f"### Images: {code(old)} to {code(new)}",
+        "",
+        *([note, ""] if note else []),
+        *counts(changes),
+        *files(changes, listed),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def counts(changes: Sequence[Change]) -> list[str]:
+    """A table of the numbers of changed images by class and split, as lines of Markdown."""
+    found = Counter((one.kind, current(one).label, current(one).split) for one in changes if one.kind != "left out")
+    if not found:
+        return []
+    ranked = sorted(found.items(), key=lambda item: (KINDS.index(item[0][0]), item[0]))
+    rows = [f"| {kind} | {cell(label)} | {split} | {number} |" for (kind, label, split), number in ranked]
+    return ["| change | class | split | images |", "|---|---|---|---:|", *rows]
+
+
+def files(changes: Sequence[Change], listed: int | None = LISTED) -> list[str]:
+    """The files of each kind of change, as lines of Markdown. At most `listed` of each kind; None: all."""
+    lines = []
     for kind in KINDS:
         of_kind = [one for one in changes if one.kind == kind]
         if of_kind:
@@ -130,7 +147,7 @@ def markdown(changes: Sequence[Change], old: str, new: str, listed: int | None =
             lines += [f"- {_in_words(one)}" for one in of_kind[:listed]]
             if listed is not None and len(of_kind) > listed:
                 lines.append(f"- and {len(of_kind) - listed} more; `darkroom data-diff --all` lists all")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _in_words(change: Change) -> str:

@@ -9,6 +9,7 @@ from darkroom.evaluation import metrics, seed_runs
 from darkroom.results.revision import Revision
 from darkroom.system import dvc, git
 from darkroom.system.errors import UserError
+from darkroom.system.markdown import code
 
 ROUNDING = 1e-9  # in floats, 1.0 - 0.95 is slightly more than 0.05
 
@@ -107,7 +108,7 @@ def _worse(test: GateTest, comparison: Comparison) -> str:
         if test.over_seeds
         else f"mid-p {test.p:.2g} of the two trained models"
     )
-    where = f"in class {test.label!r} " if test.label else ""
+    where = f"in class {code(test.label)} " if test.label else ""
     return (
         f"{test.model}: the accuracy {where}is worse ({how}, one-sided, adjusted by Holm's method; the verdicts in the table are "
         "two-sided)"

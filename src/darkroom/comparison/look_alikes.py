@@ -199,10 +199,15 @@ def _table(found: LookAlikes, titles: Mapping[str, str]) -> list[str]:
         )
         cells = [titles[line.model], METRICS[line.metric], *values, str(line.base_right), str(line.head_right)]
         lines.append(f"| {' | '.join(cells)} |")
-    differ = [line for line in found.accuracies if line.verdict and line.verdict != line.verdict_on_all]
-    sentences = [
-        f'**{titles[line.model]}, {METRICS[line.metric]}: the verdict is "{line.verdict_on_all}" with these images and '
-        f'"{line.verdict}" without them.**'
-        for line in differ
-    ]
+    sentences = warnings(found, titles, "these images")
     return [*lines, *([""] if sentences else []), *sentences]
+
+
+def warnings(found: LookAlikes, titles: Mapping[str, str], images: str) -> list[str]:
+    """A bold sentence for each verdict that is another without the images that have a look-alike, which it calls `images`."""
+    return [
+        f'**{titles[line.model]}, {METRICS[line.metric]}: the verdict is "{line.verdict_on_all}" with {images} and '
+        f'"{line.verdict}" without them.**'
+        for line in found.accuracies
+        if line.verdict and line.verdict != line.verdict_on_all
+    ]

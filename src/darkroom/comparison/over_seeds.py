@@ -8,7 +8,7 @@ from darkroom.comparison import verdicts
 from darkroom.comparison.verdicts import ClassChange, Headline
 from darkroom.evaluation.seed_runs import Runs, Values, Welch, welch
 from darkroom.results.revision import Revision
-from darkroom.system.markdown import code
+from darkroom.system.markdown import abbreviated, code
 
 GATE = 5  # seeds on each side; with three, Welch's test let a fall by 22 points pass
 DIFFERENT = "the two were tested on different images, labels or classes"
@@ -42,7 +42,9 @@ def judge(base: Revision, head: Revision, same_images: bool) -> OverSeeds:
         return OverSeeds(DIFFERENT)
     before, after = base.runs, head.runs
     if before is None or after is None:
-        return OverSeeds(" and ".join(f"{code(side.name)} has {side.no_runs}" for side in (base, head) if side.no_runs))
+        return OverSeeds(
+            " and ".join(f"{code(abbreviated(side.name))} has {side.no_runs}" for side in (base, head) if side.no_runs)
+        )
     left_out = [
         metric for metric, key in COMPUTED_WITH.items() if base.params["evaluate"][key] != head.params["evaluate"][key]
     ]

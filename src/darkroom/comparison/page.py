@@ -100,7 +100,7 @@ def _confusion(comparison: Comparison, base: Revision, head: Revision) -> Iterat
 def _changes(comparison: Comparison, base: Revision, head: Revision) -> dict[str, Any]:
     """The images that were added, removed, relabelled or moved: at most `SHOWN`, and of every kind among them."""
     changed = [one for one in comparison.data if one.kind != "left out"]
-    shown = thumbnails.choose(changed, SHOWN)
+    shown = thumbnails.choose(changed, SHOWN, lambda one: one.kind)
     tiles = [
         {
             "thumb": as_uri(

@@ -1,21 +1,41 @@
-"""The report for the reviewers of a pull request: the comparison, DVC's diffs and the charts, in one Markdown file."""
+"""The report for the reviewers of a pull request: what changed, what it did, and the charts, in one Markdown file."""
 
 import json
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from darkroom.comparison import compare, gate, text
+from darkroom.comparison import (
+    compare,
+    confusion,
+    data_diff,
+    gate,
+    look_alikes,
+    names,
+    opening,
+    provenance,
+    text,
+    thumbnails,
+)
+from darkroom.comparison.compare import Comparison
+from darkroom.comparison.opening import Around
+from darkroom.data.layout import RAW
+from darkroom.data.manifest import path_in_side
 from darkroom.evaluation import seed_runs
 from darkroom.results import revision
-from darkroom.system import dvc, files, git, lock, rebuilt
-from darkroom.system.errors import UserError
+from darkroom.results.revision import Revision
+from darkroom.system import dvc, files, git
 from darkroom.system.markdown import cell, code
 from darkroom.system.rebuilt import Rebuilt
 
 FOLDER = Path("report")  # ignored by Git
+PAGES = ("index.html", "page.html")  # what `darkroom page --output report/` writes
 CHARTS = ("confusion", "roc", "reliability", "curves", "tsne")
+COUNTS = 22  # lines of the table of changed images
+REASONS = 3  # for which the gate is closed; more are counted
+PICTURED = ("added", "removed", "relabelled")  # changes of images that are shown, if there are any
+NO_IMAGES = "This machine has none of these images, so there is no picture of them: `dvc pull` gets them."
 
 
 def write(
@@ -25,7 +45,7 @@ def write(
     max_drop: Mapping[str, float],
     verified: Path | None = None,
 ) -> tuple[Path, list[str]]:
-    """Compare the work tree with `base` and write report/report.md. Return its path, and the reasons why the gate closes.
+    """Compare the work tree with `base`, and write report/report.md and its pictures.
 
     Args:
         base: A Git revision. None means the commit at which this branch left main.
@@ -33,89 +53,153 @@ def write(
         fail_on, max_drop: As in `gate.failures`.
         verified: What `darkroom verify --report` wrote about these results. Without it no stage is called rebuilt.
 
+    Returns:
+        The path of the report, and the reasons why the gate closes.
+
     Raises:
         UserError: One side has no results, they cannot be compared, or `verified` is about other results.
     """
     sides = revision.load(base or revision.default_base()), revision.load(None)
     if fail_on or max_drop:
         gate.refuse_same(*sides)
-    record = load_record(verified, sides[1]) if verified else None
+    record = provenance.load_record(verified, sides[1]) if verified else None
     comparison = compare.compare(*sides)
-    reasons = [*differences(record), *gate.failures(comparison, fail_on, max_drop)]
-    parts = ["# Darkroom's report", *(f"**The gate is closed.** {reason}." for reason in reasons)]
-    parts += [provenance(record, sides[1]), uncommitted(), text.as_markdown(comparison)]
-    for title, command in (("Metrics", "metrics"), ("Params", "params")):
-        parts.append(folded(f"{title}: what `dvc {command} diff` finds", diff(command, sides[0])))
-    parts.append(folded("Charts", "\n".join(f"![{name}]({prefix}plots/{name}.png)" for name in CHARTS)))
+    reasons = [*provenance.differences(record), *gate.failures(comparison, fail_on, max_drop)]
+    shown = names.for_markdown(comparison)
+    around = Around(*gate_in_words(reasons, fail_on, max_drop), *provenance.in_words(record, sides[1]))
+    parts = [
+        opening.line(shown, around),
+        "\n".join([opening.explained(shown, around), *notes(shown, sides)]),
+        uncommitted(),
+        images(shown, sides),
+        results(shown),
+        *of_each_model(shown, sides),
+        provenance.cost(shown, record, sides[1]),
+        *folds(shown, sides, record),
+        folded("Charts of this branch that differ", charts(sides, prefix)),
+    ]
     path = FOLDER / "report.md"
     files.write_bytes(path, "\n\n".join(part.strip() for part in parts if part).encode("utf-8", "replace") + b"\n")
     return path, reasons
 
 
-def load_record(path: Path, head: revision.Revision) -> Rebuilt:
-    """What `darkroom verify --report` found, if it is about the dvc.lock of the work tree.
-
-    Raises:
-        UserError: It cannot be read, or is about another dvc.lock.
-    """
-    record = rebuilt.read(path)
-    if rebuilt.digest(head.lock) not in (record.committed, record.rebuilt):
-        raise UserError(
-            f"{path} is about the {lock.LOCK} of commit {record.commit[:10]}, not about this one: commit the results, and run "
-            f"`darkroom verify --report {path}`"
-        )
-    return record
-
-
-def differences(record: Rebuilt | None) -> list[str]:
-    """The reason why a rebuild closes the gate, if it gave other bytes."""
-    stages = ", ".join(code(name) for name in record.different()) if record else ""
-    return [f"The rebuild gave other bytes than those committed: {stages}"] if stages else []
+def gate_in_words(reasons: Sequence[str], fail_on: str | None, max_drop: Mapping[str, float]) -> tuple[str, list[str]]:
+    """The gate as "open", "closed" or "not set", and sentences about it."""
+    if reasons:
+        more = [f"**The gate is closed** for {len(reasons) - REASONS} more reasons."] if len(reasons) > REASONS else []
+        return "closed", [*(f"**The gate is closed.** {reason}." for reason in reasons[:REASONS]), *more]
+    options = [
+        *([f"--fail-on {fail_on}"] if fail_on else []),
+        *(f"--max-drop {key}={by:g}" for key, by in max_drop.items()),
+    ]
+    if not options:
+        return "not set", ["**Gate:** not set. Without `--fail-on` and `--max-drop` no result can close it."]
+    return "open", [f"**Gate:** open ({', '.join(map(code, options))}): nothing was found that closes it."]
 
 
-def provenance(record: Rebuilt | None, head: revision.Revision) -> str:
-    """Where the results of each stage in the work tree come from. Only what `darkroom verify` has rebuilt is called rebuilt."""
-    commit = git.read("rev-parse", "HEAD")
-    different = record.different() if record else {}
-    committed = lock.parse((git.show(commit, str(lock.LOCK)) or b"stages: {}").decode())
-
-    def origin(stage: str) -> str:
-        if stage in different:
-            return "**rebuilt, other bytes than those committed**"
-        if record and stage in record.stages:
-            return "rebuilt, the same bytes as those committed"
-        if committed.get(stage) == head.lock[stage]:
-            return "taken as committed, not rebuilt"
-        return "not those committed: run here, or taken from a run-cache"
-
-    origins: dict[str, list[str]] = {}
-    for stage in head.lock:
-        origins.setdefault(origin(stage), []).append(code(stage))
-    if head.runs:
-        origins["taken as it is, not rebuilt"] = [code(seed_runs.PATH)]
-    lines = [f"Commit {code(commit)}. The results of its stages are:", ""]
-    lines += [f"- {how}: {', '.join(stages)}" for how, stages in origins.items()]
-    lines += [f"    - {code(path)}: {code(how)}" for outs in different.values() for path, how in outs.items()]
-    if record and different:
-        whose = "rebuilt" if rebuilt.digest(head.lock) == record.rebuilt else "committed"
-        lines += ["", f"The figures below are the {whose} ones."]
-    return "\n".join(lines)
+def notes(comparison: Comparison, sides: tuple[Revision, Revision]) -> list[str]:
+    """The last items of the opening: verdicts that rest on look-alikes, what was compared, and where the page is."""
+    items = look_alikes.warnings(
+        comparison.look_alikes, comparison.titles, "the test images that have a look-alike in train"
+    )
+    base, head = map(names.side, sides)
+    items.append(f"**Compared:** {head} with {base}. {' '.join(text.tested(comparison).splitlines())}")
+    page = next((name for name in PAGES if (FOLDER / name).is_file()), None)
+    if page:
+        items.append(f"**Page:** {code(page)} in the artifact {code(FOLDER.name)} has every image and every error.")
+    return [f"- {item}" for item in items]
 
 
 def uncommitted() -> str:
     """A sentence that says which results in the work tree are not those that the branch has committed. "" if all are."""
-    results = ("dvc.lock", "metrics", "plots", "data/manifest.csv", f":(exclude){seed_runs.PATH}")
-    changed = git.read("status", "--porcelain", "--", *results)
+    paths = ("dvc.lock", "metrics", "plots", "data/manifest.csv", f":(exclude){seed_runs.PATH}")
+    changed = git.read("status", "--porcelain", "--", *paths)
     if not changed:
         return ""
-    names = ", ".join(code(line[3:]) for line in changed.splitlines())
+    listed = ", ".join(code(line[3:]) for line in changed.splitlines())
     return (
-        f"**The results in the work tree are not those that the branch has committed** ({names}): run `dvc repro` there and "
+        f"**The results in the work tree are not those that the branch has committed** ({listed}): run `dvc repro` there and "
         "commit what it changes. The figures below are those of the work tree. The charts are the committed ones."
     )
 
 
-def diff(command: str, base: revision.Revision) -> str:
+def images(comparison: Comparison, sides: tuple[Revision, Revision]) -> str:
+    """What happened to the images: counts, and a picture. "" if nothing did."""
+    if not comparison.data:
+        return ""
+    shown = [one for one in comparison.data if one.kind in PICTURED] or comparison.data
+    path = FOLDER / "changes.png"
+    note = thumbnails.of_changes_if_any(shown, sides[0].commit, source(), path)
+    counts = data_diff.counts(comparison.data)
+    more = (
+        ["", f"And {len(counts) - COUNTS} more rows: `darkroom data-diff` prints all."] if len(counts) > COUNTS else []
+    )
+    lines = ["### Images", "", *counts[:COUNTS], *more]
+    return "\n".join([*lines, "", *(picture(path, f"{note}:") if note else [NO_IMAGES])])
+
+
+def source() -> str | None:
+    """Where head's images are: in data/raw, or in DVC's cache or remote if that is missing."""
+    return None if RAW.is_dir() else "HEAD"
+
+
+def picture(path: Path, note: str) -> list[str]:
+    """A sentence and a picture, as lines of Markdown. The picture has a line of its own, which comment.yml knows."""
+    return [note, "", f"![{path.stem}]({path.name})"]
+
+
+def results(comparison: Comparison) -> str:
+    """The figures that changed: over seeds if there are any, otherwise of the two trained models."""
+    if not comparison.over_seeds.missing:
+        return text.seeds(comparison)
+    return "\n\n".join([text.about_the_models(comparison), *text.figures(comparison)])
+
+
+def of_each_model(comparison: Comparison, sides: tuple[Revision, Revision]) -> Iterator[str]:
+    """For each model whose predictions differ: the images that changed between right and wrong, and both confusion matrices."""
+    shared = compare.on_shared(*sides)
+    rows = {path_in_side(row): row for row in sides[1].manifest if row.split == "test"}
+    for model in shared.both:
+        if model in comparison.same:
+            continue
+        flips = [flip for flip in comparison.flips if flip.model == model]
+        lines = [f"### {comparison.titles[model]}", "", f"{text.flip_counts(comparison, model)}.", ""]
+        path = FOLDER / f"flips_{model}.png"
+        if flips:
+            note = thumbnails.of_flips(flips, rows, source(), path)
+            lines += picture(path, f"{note}:") if note else [NO_IMAGES]
+        path = FOLDER / f"confusion_{model}.png"
+        confusion.draw(shared, model, ("before", "now"), path)
+        lines += ["", "What it takes for what, before → now:", "", confusion.markdown(shared, model)]
+        yield "\n".join([*lines, "", *picture(path, "The same as a picture:")])
+
+
+def folds(comparison: Comparison, sides: tuple[Revision, Revision], record: Rebuilt | None) -> Iterator[str]:
+    """What a reviewer may want to look up."""
+    if comparison.data:
+        yield folded("Images, by name", "\n".join(data_diff.files(comparison.data)))
+    if comparison.flips:
+        yield text.flipped(comparison)
+    yield folded("Classes that changed by more than chance", text.classes(comparison))
+    if not comparison.over_seeds.missing:
+        about = "\n\n".join([text.about_the_models(comparison), *text.figures(comparison)])
+        yield folded("The two trained models", about)
+    yield folded("Look-alikes across train and test", text.look_alikes_of(comparison))
+    yield folded("Params", text.params(comparison))
+    yield folded("Metrics: what `dvc metrics diff` finds", diff("metrics", sides[0]))
+    yield folded("Where the results of each stage come from", provenance.markdown(record, sides[1]))
+
+
+def charts(sides: tuple[Revision, Revision], prefix: str) -> str:
+    """The charts whose bytes differ from those of base, one a line."""
+    paths = {name: f"plots/{name}.png" for name in CHARTS}
+    base = {name: git.show(str(sides[0].commit), path) for name, path in paths.items()}
+    here = {name: Path(path).read_bytes() if Path(path).is_file() else None for name, path in paths.items()}
+    shown = [name for name in CHARTS if here[name] is not None and here[name] != base[name]]
+    return "\n".join(f"![{name}]({prefix}{paths[name]})" for name in shown) or "None: all are those of base."
+
+
+def diff(command: str, base: Revision) -> str:
     """What `dvc metrics diff` or `dvc params diff` finds against `base`, as a table. DVC's own would take names as Markdown."""
     try:
         found = list(rows(command, str(base.commit)))

@@ -1,12 +1,12 @@
 """A comparison as Markdown, for pull requests and terminals, and as JSON, for programs."""
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import zip_longest
 
-from darkroom.comparison import data_diff, look_alikes
-from darkroom.comparison.compare import Comparison
+from darkroom.comparison import data_diff, look_alikes, names, opening
+from darkroom.comparison.compare import Comparison, Flip
 from darkroom.comparison.over_seeds import DIFFERENT, GATE
 from darkroom.comparison.verdicts import GONE, NEW, ClassChange, Headline
 from darkroom.evaluation import seed_runs
@@ -15,7 +15,7 @@ from darkroom.system import json_text
 from darkroom.system.markdown import cell, code
 
 SMALL = 100  # test images; with fewer, the report says that only large differences can show
-LISTED = 20  # flips that the Markdown lists
+LISTED = 20  # flips that the Markdown lists, of all models together
 OF_MODELS = (
     "p: two-sided mid-p of the paired randomisation test, which for the accuracies is McNemar's. Each verdict is a test of "
     "its own at 5 %, so that a single one may be chance; `--fail-on worse` is adjusted for the number of models and classes."
@@ -24,26 +24,28 @@ OF_MODELS = (
 
 def as_markdown(comparison: Comparison, flips: bool = True) -> str:
     """The comparison as GitHub's Markdown, with or without the list of images that changed between right and wrong."""
+    shown = names.for_markdown(comparison)
     blocks = [
-        _opening(comparison),
-        _over_seeds(comparison),
-        _about_the_models(comparison),
-        _headlines(comparison.headlines, comparison.titles),
-        OF_MODELS,
-        look_alikes.markdown(comparison.look_alikes, comparison.images, comparison.titles),
-        _classes(comparison.classes, comparison.titles),
-        _flips(comparison) if flips else "",
-        _params(comparison),
+        f"## {code(shown.base)} to {code(shown.head)}",
+        opening.line(shown),
+        opening.explained(shown),
+        tested(shown),
+        data_diff.markdown(shown.data, shown.base, shown.head).strip() if shown.data else "",
+        seeds(shown),
+        models(shown),
+        look_alikes_of(shown),
+        flipped(shown) if flips else "",
+        params(shown),
+        stages(shown),
+        "" if shown.data else data_diff.markdown([], shown.base, shown.head).strip(),
     ]
-    if comparison.stages:
-        blocks.append(f"Stages whose command, code, data or params differ: {', '.join(comparison.stages)}.")
-    blocks.append(data_diff.markdown(comparison.data, comparison.base, comparison.head).strip())
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _opening(comparison: Comparison) -> str:
+def tested(comparison: Comparison) -> str:
+    """On which images the two sides are compared, in sentences."""
     base, head, shared = comparison.images["base"], comparison.images["head"], comparison.images["shared"]
-    lines = [f"## {code(comparison.base)} to {code(comparison.head)}", ""]
+    lines = []
     if base == head == shared:
         lines.append(f"Both were tested on the same {shared:,} images.")
     else:
@@ -62,8 +64,8 @@ def _opening(comparison: Comparison) -> str:
     old, new = comparison.machines
     if old and new and old != new:
         lines.append(
-            f"**The two were computed on different kinds of machines** (base: {old}; head: {new}). That alone can make a "
-            "difference."
+            f"**The two were computed on different kinds of machines** (base: {code(old)}; head: {code(new)}). That alone can "
+            "make a difference."
         )
     if shared < SMALL:
         lines.append(
@@ -72,7 +74,8 @@ def _opening(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _over_seeds(comparison: Comparison) -> str:
+def seeds(comparison: Comparison) -> str:
+    """The verdicts over seeds: figures that differ, and classes that changed. "" if there are no seeds."""
     seeds = comparison.over_seeds
     if seeds.missing:
         return ""
@@ -95,14 +98,35 @@ def _over_seeds(comparison: Comparison) -> str:
     return "\n\n".join(
         [
             f"### The change, over {seeds.base} and {seeds.head} seeds",
-            _headlines(seeds.headlines, comparison.titles),
+            _headlines(
+                [one for one in seeds.headlines if one.difference.base != one.difference.head], comparison.titles
+            ),
             " ".join(notes),
             _classes(seeds.classes, comparison.titles),
         ]
     )
 
 
-def _about_the_models(comparison: Comparison) -> str:
+def models(comparison: Comparison) -> str:
+    """The verdicts on the two trained models: the figures of those whose predictions differ, and the classes that changed."""
+    return "\n\n".join([about_the_models(comparison), *figures(comparison), classes(comparison)])
+
+
+def figures(comparison: Comparison) -> list[str]:
+    """A table of the figures of the models whose predictions differ, and a line for the others."""
+    lines = [one for one in comparison.headlines if one.model not in comparison.same]
+    same = ", ".join(comparison.titles[model] for model in comparison.same)
+    table = [_headlines(lines, comparison.titles), OF_MODELS] if lines else []
+    return [*table, *([f"The same predictions on both sides: {same}."] if same else [])]
+
+
+def classes(comparison: Comparison) -> str:
+    """A table of the classes that changed by more than chance between the two trained models."""
+    return _classes(comparison.classes, comparison.titles)
+
+
+def about_the_models(comparison: Comparison) -> str:
+    """What a verdict on the two trained models means, and how to judge the change itself."""
     text = (
         "### The two trained models\n\nThese verdicts are about the two trained models, on these images. A training "
         "under another seed can give another verdict."
@@ -155,31 +179,64 @@ def _marked(images: int) -> str:
     return f"{images} (few)" if images < FEW else str(images)
 
 
-def _flips(comparison: Comparison) -> str:
+def look_alikes_of(comparison: Comparison) -> str:
+    """The look-alikes across train and test, with the accuracies of the models whose predictions differ."""
+    found = comparison.look_alikes
+    accuracies = [one for one in found.accuracies if one.model not in comparison.same]
+    return look_alikes.markdown(replace(found, accuracies=accuracies), comparison.images, comparison.titles)
+
+
+def flip_counts(comparison: Comparison, model: str) -> str:
+    """How many images of a model changed between right and wrong, as in `fine-tuned: 3 now wrong, 2 now right`."""
+    wrong, right = (
+        sum(flip.model == model and (flip.head == flip.actual) is now for flip in comparison.flips)
+        for now in (False, True)
+    )
+    return f"{comparison.titles[model]}: {wrong:,} now wrong, {right:,} now right"
+
+
+def flipped(comparison: Comparison) -> str:
+    """The images that changed between right and wrong, folded: the same number of each model."""
     if not comparison.flips:
         return "No image changed between right and wrong."
-    counts = Counter((flip.model, flip.head == flip.actual) for flip in comparison.flips)
-    words = [
-        f"{comparison.titles[model]}: {counts[model, True]} now right, {counts[model, False]} now wrong"
-        for model in dict.fromkeys(test.model for test in comparison.gate)
-    ]
-    lines = [f"<details><summary>Images that changed between right and wrong ({'; '.join(words)})</summary>", ""]
+    models = dict.fromkeys(flip.model for flip in comparison.flips)
+    words = "; ".join(flip_counts(comparison, model) for model in models)
+    shown = interleaved(comparison.flips, LISTED)
+    lines = [f"<details><summary>Images that changed between right and wrong ({words})</summary>", ""]
     lines += [
         f"- {comparison.titles[flip.model]}, {code(flip.path)} of class {code(flip.actual)}: predicted {code(flip.base)} before, "
         f"{code(flip.head)} now"
-        for flip in comparison.flips[:LISTED]
+        for flip in shown
     ]
-    if len(comparison.flips) > LISTED:
-        lines.append(f"- and {len(comparison.flips) - LISTED} more")
+    if len(comparison.flips) > len(shown):
+        lines.append(f"- and {len(comparison.flips) - len(shown):,} more; `darkroom compare --json` has all")
     return "\n".join([*lines, "", "</details>"])
 
 
-def _params(comparison: Comparison) -> str:
+def interleaved(flips: Sequence[Flip], most: int) -> list[Flip]:
+    """At most `most` of the flips: in turn one of each model that is now wrong, and one of each that is now right."""
+    queues: dict[tuple[bool, str], list[Flip]] = {}
+    for flip in flips:
+        queues.setdefault((flip.head == flip.actual, flip.model), []).append(flip)
+    turns = [queues[key] for key in sorted(queues, key=lambda key: key[0])]
+    found = [flip for turn in zip_longest(*turns) for flip in turn if flip is not None]
+    return found[:most]
+
+
+def params(comparison: Comparison) -> str:
+    """A table of the params that differ."""
     if not comparison.params:
         return "No param changed."
     lines = ["| param | base | head |", "|---|---|---|"]
     lines += [f"| {cell(key)} | {_or_empty(old)} | {_or_empty(new)} |" for key, (old, new) in comparison.params.items()]
     return "\n".join(lines)
+
+
+def stages(comparison: Comparison) -> str:
+    """The stages that DVC would run because of the change."""
+    if not comparison.stages:
+        return ""
+    return f"Stages whose command, code, data or params differ: {', '.join(map(code, comparison.stages))}."
 
 
 def _or_empty(value: str | None) -> str:

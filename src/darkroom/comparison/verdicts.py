@@ -54,6 +54,28 @@ class ClassChange:
 
 
 @dataclass(frozen=True)
+class NewModel:
+    """A model that only head has, on the test images that both sides have.
+
+    Attributes:
+        model: Its name in params.yaml.
+        accuracy: The share of images about which it is right.
+        weakest, recall: The class of which it finds the smallest share, and that share.
+        beside: The most accurate of head's other models. None if base and head have no model in common.
+        other: The accuracy of that model.
+        p: The two-sided p value of the paired test of the two accuracies.
+    """
+
+    model: str
+    accuracy: float
+    weakest: str
+    recall: float
+    beside: str | None
+    other: float | None
+    p: float | None
+
+
+@dataclass(frozen=True)
 class GateTest:
     """A test of whether head is no worse: for the accuracy of a model, or for its accuracy in one class.
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from darkroom.evaluation import metrics
-from darkroom.evaluation.titles import FEW
+from darkroom.data import groups
+from darkroom.evaluation import per_class
 from darkroom.pages import charts
 from darkroom.pages.charts import Chart
 from darkroom.results import revision as revisions
@@ -28,27 +28,26 @@ PLACES = {
     "plots/": "trust",
 }
 
-OfModels = Mapping[str, Mapping[str, Mapping[str, float]]]  # model -> class -> figure -> value
+OfModels = Mapping[str, per_class.Classes]  # by the name of the model
 
 
 def classes(revision: Revision) -> OfModels:
-    """Model -> class -> precision, recall, F1 and support on the test images."""
+    """What each model does with each class of the test images."""
     found = revision.predictions
     labels = np.searchsorted(found.classes, found.actual)
-    tables = {model: metrics.per_class(labels, of, found.classes) for model, of in found.probabilities.items()}
+    units = groups.units(found.groups)
     return {
-        model: {label: {name: float(value) for name, value in of.items()} for label, of in table.items()}
-        for model, table in tables.items()
+        model: per_class.judge(labels, of.argmax(1), units, found.classes) for model, of in found.probabilities.items()
     }
 
 
 def by_recall(revision: Revision, of_models: OfModels) -> list[str]:
     """The classes: those with enough test images to be judged, then those with few, then those with none; the weakest first."""
 
-    def rank(label: str) -> tuple[Any, ...]:
-        support = next(iter(of_models.values()))[label]["support"]
-        mean = sum(of[label]["recall"] for of in of_models.values())
-        return (support < FEW) + (support == 0), mean, label
+    def rank(label: str) -> tuple[int, float, str]:
+        of_class = [of[label] for of in of_models.values()]
+        support = of_class[0].test_images
+        return (support < per_class.FEW) + (support == 0), sum(of.recall or 0.0 for of in of_class), label
 
     return sorted(revision.predictions.classes, key=rank)
 

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ SURROUNDINGS = (
     {"LC_ALL": "C.UTF-8", "TZ": "America/St_Johns", "PYTHONHASHSEED": "2"},
 )
 METRICS = "metrics/evaluate.json"
+TOOK = re.compile(r"(\w+) took ([\d.]+) s and at most ")  # the last line of a stage: see runner.py
 LINKS = ("symlink,copy", "copy")  # how DVC puts files from its cache into the project
 
 
@@ -44,11 +46,13 @@ class Build:
         root: The project's folder.
         stages: The stages of its dvc.lock by name.
         cache: The folder of DVC's cache, which has each output under its md5.
+        seconds: Stage -> how long it took, if it has said so.
     """
 
     root: Path
     stages: dict[str, Any]
     cache: Path
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     def outs(self, stage: str) -> dict[str, str]:
         """The md5 of each output of a stage, by path."""
@@ -125,7 +129,11 @@ def _write(path: Path, head: str, old: Build, new: Build, rows: Sequence[Row]) -
     for row in rows:
         stages.setdefault(row.stage, {})[row.output] = row.difference
     found = rebuilt.Rebuilt(
-        commit=head, committed=rebuilt.digest(old.stages), rebuilt=rebuilt.digest(new.stages), stages=stages
+        commit=head,
+        committed=rebuilt.digest(old.stages),
+        rebuilt=rebuilt.digest(new.stages),
+        stages=stages,
+        seconds={name: took for name, took in new.seconds.items() if name in stages},
     )
     try:
         files.write_json(path, found.model_dump())
@@ -234,11 +242,33 @@ def _build(
     call("config", "--local", "cache.type", links)
     _get_images(root, call)
     print(f"rebuilding {head[:10]} in {root}", flush=True)
-    if call("repro", "--force", "--no-run-cache", quiet=False):
+    failed, seconds = _repro(root, variables)
+    if failed:
         raise UserError(
             f"the rebuild in {root} failed: correct the cause that the stage prints, commit, and run the command again"
         )
-    return Build(root, lock.read(root), cache)
+    return Build(root, lock.read(root), cache, seconds)
+
+
+def _repro(root: Path, variables: Mapping[str, str]) -> tuple[int, dict[str, float]]:
+    """Run all stages without any cache, and print what they print.
+
+    Returns:
+        DVC's exit code, and the seconds that each stage says at its end that it took.
+    """
+    process = dvc.start("repro", "--force", "--no-run-cache", cwd=root, extra=variables)
+    assert process.stdout is not None
+    seconds = {}
+    try:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if said := TOOK.match(line):
+                seconds[said[1]] = float(said[2])
+        return process.wait(), seconds
+    finally:
+        if process.poll() is None:  # interrupted: the stage ends with DVC
+            process.terminate()
+            process.wait()
 
 
 def _remove_results(root: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.data.layout import RAW, SIDES
-from darkroom.evaluation.titles import FEW
 from darkroom.pages import figures, layout
 from darkroom.pages.figures import OfModels
 from darkroom.report import card, gallery, verdict
@@ -70,7 +69,7 @@ def write(name: str | None, output: Path) -> Path:
     data = {
         **pictures.data,
         "heat": heat,
-        "figures": of_classes,
+        "figures": {model: {label: of._asdict() for label, of in table.items()} for model, table in of_classes.items()},
         "charts": specs,
         "tested": len(revision.predictions.paths),
         "train": {label: of["train"] for label, of in verdict.counts_by_class(revision).items()},
@@ -170,15 +169,15 @@ def _cell(model: int, actual: int, predicted: int) -> str:
 
 
 def _class_row(label: str, k: int, of_models: OfModels) -> dict[str, Any]:
-    support = int(next(iter(of_models.values()))[label]["support"])
+    first = next(iter(of_models.values()))[label]
     return {
         "label": label,
         "link": link(**{"class": k}, show="all"),
-        "support": support,
-        "few": 0 < support < FEW,
+        "support": first.test_images,
+        "few": first.few,
         "models": [
             {
-                **of[label],
+                **of[label]._asdict(),
                 "precision_link": link(model=number, predicted=k, show="wrong"),
                 "recall_link": link(model=number, **{"class": k}, show="wrong"),
             }

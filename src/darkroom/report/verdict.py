@@ -73,11 +73,11 @@ def link(**filters: object) -> str:
 
 def _weakest(revision: Revision, of_models: OfModels) -> Iterator[Note]:
     for number, (model, title) in enumerate(revision.titles.items()):
-        judged = {label: of for label, of in of_models[model].items() if of["support"] >= FEW}
+        judged = {label: of for label, of in of_models[model].items() if not of.few}
         if judged:
-            label = min(judged, key=lambda name: (judged[name]["recall"], name))
+            label = min(judged, key=lambda name: (judged[name].recall or 0.0, name))
             of = judged[label]
-            images = f"{of['recall']:.1%} of its {of['support']:.0f} test images"
+            images = f"{of.recall:.1%} of its {of.test_images:,} test images"
             text = f"{title}: the weakest class is {label}; {images} are recognised."
             k = revision.predictions.classes.index(label)
             yield Note(text, link(model=number, **{"class": k}, show="wrong"))

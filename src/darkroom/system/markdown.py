@@ -14,6 +14,11 @@ def code(text: str) -> str:
     return f"{fence}{shown}{fence}" if len(fence) == 1 else f"{fence} {shown} {fence}"
 
 
+def abbreviated(name: str) -> str:
+    """The first ten digits of the full name of a commit; the name of anything else as it is."""
+    return name[:10] if re.fullmatch("[0-9a-f]{11,64}", name) else name
+
+
 def cell(text: str) -> str:
     """`text` as inline code in a table, where a bar would end the cell."""
     return code(text).replace("|", "\\|")

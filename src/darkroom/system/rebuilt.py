@@ -19,12 +19,14 @@ class Rebuilt(BaseModel, extra="forbid"):
         committed: The digest of its dvc.lock.
         rebuilt: The digest of the dvc.lock of the rebuild.
         stages: Stage -> output -> how the rebuilt output differs from the committed one; "" if it has the same bytes.
+        seconds: Stage -> how long it took, as it has printed itself.
     """
 
     commit: str
     committed: str
     rebuilt: str
     stages: dict[str, dict[str, str]]
+    seconds: dict[str, float] = {}
 
     def different(self) -> dict[str, dict[str, str]]:
         """The stages of which some output differs, with these outputs."""

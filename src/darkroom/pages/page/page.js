@@ -7,7 +7,7 @@
 //   predictions   model -> [number of the image, class predicted, its probability, that of the label] of each test image
 //   heat          model -> number of the image -> a data: URI
 //   map           model -> [number of the image, x, y] of each image
-//   figures       model -> class -> precision, recall and support on all test images
+//   figures       model -> class -> test_images, recall, precision, f1 on all test images
 //   charts        Vega-Lite specifications, which [data-chart] elements name by their numbers
 // Names of files and classes are text of strangers: they are set by textContent, never as HTML.
 
@@ -159,9 +159,9 @@ function ofClass(filters) {
   const list = element("ul");
   for (const model of data.models) {
     const of = data.figures[model.name][label];
-    const text = of.support
-      ? `${model.title}: of ${of.support} test images of this class ${percent(of.recall)} are recognised; of those predicted as it ${percent(of.precision)} are right.`
-      : `${model.title}: there is no test image of this class.`;
+    const recall = of.test_images ? `of ${of.test_images} test images of this class ${percent(of.recall)} are recognised` : "there is no test image of this class";
+    const precision = of.precision === null ? "none is predicted as it" : `of those predicted as it ${percent(of.precision)} are right`;
+    const text = `${model.title}: ${recall}; ${precision}.`;
     list.append(element("li", text));
   }
   place.append(element("h4", label), list);
