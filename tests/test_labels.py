@@ -1,5 +1,6 @@
 """`darkroom labels`: flipped labels are found, the list is the same each time, and what cannot be judged is said."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from conftest import set_params, stage, write_digits
+from conftest import read_csv, run, set_params, stage, write_digits
 from darkroom.data import manifest
 from darkroom.labels import confident, features, folds, ranking, session
 from darkroom.results import suspects
@@ -16,7 +17,7 @@ from darkroom.system.errors import UserError
 FLIPPED = 12
 
 
-def digits(seed: int = 0, share: float = 0.08) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def numbers(seed: int = 0, share: float = 0.08) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The first 600 of scikit-learn's digits: pixels float32 (N, 64), labels of which a share is wrong, and which these are."""
     pixels, true = load_digits(return_X_y=True)
     random = np.random.default_rng(seed)
@@ -32,7 +33,7 @@ def test_flags_and_scores_are_those_of_cleanlab() -> None:
     cleanlab_rank = pytest.importorskip("cleanlab.rank", reason=name)
     cleanlab_count = pytest.importorskip("cleanlab.count", reason=name)
     for seed in range(3):
-        pixels, labels, _ = digits(seed)
+        pixels, labels, _ = numbers(seed)
         found, can_judge = folds.probabilities(pixels, labels, np.arange(600))
         assert can_judge.all()
         theirs = cleanlab_filter.find_label_issues(labels, found, filter_by="low_self_confidence", n_jobs=1)
@@ -68,7 +69,7 @@ def test_units_join_groups_copies_and_look_alikes_but_no_long_chains() -> None:
 
 @pytest.mark.fast
 def test_a_class_of_one_image_or_of_one_group_is_not_judged() -> None:
-    pixels, labels, wrong = digits()
+    pixels, labels, wrong = numbers()
     labels[wrong] = load_digits().target[:600][wrong]
     units = np.arange(600)
     labels[5], units[labels == 9] = 10, 9
@@ -158,3 +159,11 @@ def test_images_of_a_group_are_in_one_fold(folder: Path) -> None:
         == len({(row.group, unit) for row, unit in zip(rows, units, strict=True)})
         == 30
     )
+
+
+def test_the_command_in_a_project(digits: Path) -> None:
+    before = run("git", "status", "--porcelain", cwd=digits)
+    printed = run("darkroom", "labels", "--top", "3", cwd=digits)
+    assert re.search(r"^## \d+ of 180 labels look wrong", printed, re.M)
+    assert len(read_csv(digits / suspects.SUSPECTS)) == 180
+    assert run("git", "status", "--porcelain", cwd=digits) == before

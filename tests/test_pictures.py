@@ -76,7 +76,8 @@ class Results:
         pictures.confusion(self.labels, titled, self.classes, "plots/confusion.png")
         pictures.roc({MODELS[name]: of for name, of in self.curves.items()}, "plots/roc.png")
         tables = {
-            MODELS[name]: metrics.reliability(self.labels, table, 15) for name, table in self.probabilities.items()
+            MODELS[name]: (metrics.reliability(self.labels, table, 15),) * 2
+            for name, table in self.probabilities.items()
         }
         pictures.reliability(tables, "plots/reliability.png")
         risks = {

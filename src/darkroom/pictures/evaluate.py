@@ -15,6 +15,7 @@ NUMBERED = 20  # classes; with more, the cells of a confusion matrix are too sma
 MANY = 8  # classes; with more, a confusion matrix shows no zeros, and its labels stand upright
 DISTINCT = 16  # classes; with more, ROC curves lie on one another, and only the weakest are named
 LABELLED = 60  # classes; with more, not every row and column gets its name
+Bins = Sequence[tuple[float, float, int]]  # a row for each bin: its confidence, its accuracy, its number of images
 
 
 def curves(rows: Mapping[str, Sequence[Mapping[str, str]]], path: str | Path) -> None:
@@ -105,14 +106,17 @@ def roc(curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], path:
             legend_below(axes[0].figure, handles, labels, "class against the rest")
 
 
-def reliability(tables: Mapping[str, Sequence[tuple[float, float, int]]], path: str | Path) -> None:
-    """Accuracy against confidence. Each row of a table is a bin: its confidence, its accuracy, its number of images."""
+def reliability(tables: Mapping[str, tuple[Bins, Bins]], path: str | Path) -> None:
+    """Accuracy against confidence, of each model with its temperature and, dashed, without it."""
     with panels(path, ["Reliability (area: images in the bin)"], (4.6, 4.2)) as (ax,):
         ax.plot([0, 1], [0, 1], ":", color="grey", label="as sure as right")
-        for colour, marker, (title, table) in zip(cycle(COLOURS), cycle(MARKERS), tables.items(), strict=False):
-            x, y, counts = (np.array(column) for column in zip(*table, strict=True))
+        for colour, marker, (title, of_model) in zip(cycle(COLOURS), cycle(MARKERS), tables.items(), strict=False):
+            (x, y, counts), (raw_x, raw_y, _) = (
+                [np.array(of) for of in zip(*table, strict=True)] for table in of_model
+            )
             ax.plot(x, y, color=colour, linewidth=1)
             ax.scatter(x, y, 300 * counts / counts.sum() + 4, color=colour, marker=marker, alpha=0.7, label=title)
+            ax.plot(raw_x, raw_y, "--", color=colour, linewidth=1, alpha=0.7, label=f"{title}, not calibrated")
         ax.set_xlabel("confidence: probability of the predicted class")
         ax.set_ylabel("accuracy: share that is right")
         ax.set_xlim(0, 1.02)

@@ -66,7 +66,7 @@ def main() -> None:
     write_classes(test, probabilities)
     write_predictions(test, titles, probabilities)
     write_roc(test, titles, probabilities)
-    write_reliability(test, titles, probabilities, choices.bins)
+    write_reliability(test, titles, answers, choices.bins)
     write_risk(test, titles, probabilities)
     epochs = {about.title: files.read_csv(history.path(name)) if about.curves else [] for name, about in abouts.items()}
     pictures.curves(epochs, "plots/curves.png")
@@ -238,12 +238,17 @@ def write_roc(test: Folder, titles: dict[str, str], probabilities: dict[str, np.
     pictures.roc({titles[name]: by_class for name, by_class in curves.items()}, "plots/roc.png")
 
 
-def write_reliability(test: Folder, titles: dict[str, str], probabilities: dict[str, np.ndarray], bins: int) -> None:
-    """How often each model is right at each confidence, as CSV and as a chart."""
-    tables = {name: metrics.reliability(test.labels, by_image, bins) for name, by_image in probabilities.items()}
-    rows = [(name, *row) for name, table in tables.items() for row in table]
-    files.write_csv("plots/reliability.csv", ("model", *metrics.Reliability._fields), rows)
-    pictures.reliability({titles[name]: table for name, table in tables.items()}, "plots/reliability.png")
+def write_reliability(test: Folder, titles: dict[str, str], answers: dict[str, Answers], bins: int) -> None:
+    """How often each model is right at each confidence, with its temperature and without, as CSV and as a chart."""
+    tables = {
+        (name, calibrated): metrics.reliability(test.labels, probabilities, bins)
+        for name, of_model in answers.items()
+        for calibrated, probabilities in (("yes", of_model.probabilities), ("no", of_model.raw))
+    }
+    rows = [(*key, *row) for key, table in tables.items() for row in table]
+    files.write_csv("plots/reliability.csv", ("model", "calibrated", *metrics.Reliability._fields), rows)
+    charted = {title: (tables[name, "yes"], tables[name, "no"]) for name, title in titles.items()}
+    pictures.reliability(charted, "plots/reliability.png")
 
 
 def write_risk(test: Folder, titles: dict[str, str], probabilities: dict[str, np.ndarray]) -> None:
