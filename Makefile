@@ -22,7 +22,8 @@ setup: .venv/ready
 
 test: setup
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/extras/tune.txt \
-	  -r requirements/extras/export.txt -r requirements/extras/serve.txt -r requirements/extras/browser.txt
+	  -r requirements/extras/cleanlab.txt -r requirements/extras/export.txt -r requirements/extras/serve.txt \
+	  -r requirements/extras/browser.txt
 	@$(BIN)/ruff format --check --quiet src tests benchmarks
 	@$(BIN)/ruff check --quiet src tests benchmarks
 	@$(BIN)/mypy

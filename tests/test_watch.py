@@ -49,7 +49,8 @@ def test_epochs_that_are_done_say_how_long_the_others_take() -> None:
     with progress.noted("train_scratch"):
         progress.epochs("train_scratch", 10, ("epoch", "val_loss"), [(1, 0.5), (2, 0.4)])
         stages = watch.look(progress.read("train_scratch")["started"] + 20)
-        assert (stages[1].done, stages[1].epochs, stages[1].left) == (2, 10, pytest.approx(80))
+        assert (stages[1].done, stages[1].epochs) == (2, 10)
+        assert stages[1].left == pytest.approx(80)
         assert watch.cells(stages[1]) == ("train_scratch", "running", "2 of 10", "20 s", "80 s")
     assert watch.look(time.time())[1].state == "done"
     assert watch.left(watch.look(time.time())) == "no stage runs"
