@@ -1,17 +1,19 @@
 """Does `darkroom labels` find wrong labels? Labels are flipped, and the truth is known.
 
-    python benchmarks/labels.py [--seeds 5] [--data demo digits typefaces] [--epochs 2]
+    python benchmarks/labels.py [--seeds 5] [--data demo digits typefaces]
 
 It needs cleanlab (`pip install -r requirements/extras/cleanlab.txt`). Of each data set 5 and 10 % of the labels are flipped: to
 any other class, or all of a class to its most similar one, by the means of the true classes. Figures are means over the sets of
-flips with 95 % intervals (Student's t). All contenders but the fine-tuned model see the same features, computed once a data set.
+flips with 95 % intervals (Student's t). All contenders see the same features, computed once a data set.
 
     ours                 what `darkroom labels` does
     cleanlab             CleanLearning() with its defaults on the same features
     cleanlab on ours     cleanlab's defaults for flag and score, on our out-of-sample probabilities
     in-sample loss       the loss of a logistic regression (C = 10) that was trained on all the images that it ranks
-    fine-tuned, loss     the loss of train_finetune after `--epochs` epochs on flipped labels; 10 % random, one set, demo only.
-                         It has seen train, val chose the epoch, and test is new to it
+
+Test images have other judges, too: the trained models, which have not seen them. For those of the demo, with 10 % of the test
+labels flipped and no others, the loss by the committed models is measured, and by the mean of both. Called wrong is a label that
+is not the most probable class. These models were trained on labels without flips.
 
 At last the demo as it is: its annotators gave probabilities of 0, 1/3, 2/3 and 1. How many of the first 100 are doubtful ones?
 
@@ -19,8 +21,6 @@ That the score is the label's probability and not the margin to the next class, 
 suspects, those with the lowest scores, was decided after a look at the flips of seed 0 on the demo. The seeds here are 1 to 5.
 """
 
-import os
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,6 @@ from cleanlab.classification import CleanLearning
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 from scipy import stats
-from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
@@ -43,15 +42,15 @@ from tqdm import tqdm
 import common
 import datasets
 from darkroom.data import manifest
-from darkroom.data.images import load_folder
-from darkroom.data.layout import RAW, SIDES, SPLIT
+from darkroom.data.layout import RAW
 from darkroom.data.manifest import Row
 from darkroom.evaluation import metrics
 from darkroom.inference import settings
 from darkroom.labels import features, folds, ranking, session
-from darkroom.networks import checkpoint, forward, registry
+from darkroom.results import revision
 
 SHARES = (0.05, 0.10)
+KINDS = ("random", "to the most similar class")
 FIRST = 100  # suspects of the demo that are held to its annotators' doubts
 
 
@@ -76,31 +75,24 @@ def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--data", nargs="+", default=["demo", "digits", "typefaces"])
-    parser.add_argument("--epochs", type=int, default=2, help="of the fine-tuned model; 0: none")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     rows: list[list[str]] = []
-    tested: list[list[str]] = []
-    doubts = ""
+    of_demo = ""
+    header = ["flips", "by", "precision at n", "recall of flagged", "precision of flagged", "AUROC"]
     with tempfile.TemporaryDirectory() as folder:
         for name in options.data:
-            project = common.make_project(Path(folder) / name, {"train_finetune": {"epochs": max(1, options.epochs)}})
-            data = prepare(name, project)
-            rows += list(rows_of(name, data, options.seeds))
+            data = prepare(name, common.make_project(Path(folder) / name))
+            rows += rows_of(name, data, options.seeds)
             if name == "demo":
-                doubts = doubtful(data)
-                if options.epochs:
-                    more, tested = of_fine_tuned(project, data)
-                    rows += more
-    header = ["data", "flips", "by", "precision at n", "recall of flagged", "precision of flagged", "AUROC"]
-    text = (
+                tested = common.table(header, test_rows(data, options.seeds), text=(0, 1))
+                of_demo = f"\nTest images of the demo alone, all other labels true.\n\n{tested}\n{doubtful(data)}"
+    common.publish(
         f"n = the number of flips; {options.seeds} sets of flips, mean (95 % interval). "
-        f"{common.here('cleanlab', 'scikit-learn')}.\n\n"
-        f"{common.table(header, rows, text=(0, 1, 2))}"
+        f"{common.here('cleanlab', 'scikit-learn')}.\n\n{common.table(['data', *header], rows, text=(0, 1, 2))}{of_demo}\n"
+        "`python benchmarks/labels.py`\n",
+        options.results / "labels.md",
     )
-    if tested:
-        text += f"\nTest images of the demo alone, one set of flips.\n\n{common.table(header, tested, text=(0, 1, 2))}"
-    common.publish(f"{text}\n{doubts}\n`python benchmarks/labels.py`\n", options.results / "labels.md")
 
 
 def prepare(name: str, project: Path) -> Data:
@@ -173,14 +165,14 @@ def figures(judged: Judged, wrong: np.ndarray) -> list[float]:
 def rows_of(name: str, data: Data, seeds: int) -> Iterator[list[str]]:
     """A row for each kind of flips and contender."""
     for share in SHARES:
-        for kind in ("random", "to the most similar class"):
+        for kind in KINDS:
             found: dict[str, list[list[float]]] = {}
             for seed in tqdm(range(1, seeds + 1), f"{name} {share:.0%} {kind}", disable=None, leave=False):
                 labels, wrong = flips(data, share, kind, seed)
                 for by, judged in contenders(data, labels).items():
                     found.setdefault(by, []).append(figures(judged, wrong))
             for by, of_seeds in found.items():
-                yield [name, f"{share:.0%} {kind}", by, *map(interval, zip(*of_seeds, strict=True))]
+                yield [name, f"{share:.0%} {kind}", by, *(interval(values) for values in zip(*of_seeds, strict=True))]
 
 
 def interval(values: Sequence[float]) -> str:
@@ -190,40 +182,26 @@ def interval(values: Sequence[float]) -> str:
     return f"{mean:.3f} ({mean - half:.3f} to {mean + half:.3f})" if half == half else f"{mean:.3f}"
 
 
-def of_fine_tuned(project: Path, data: Data) -> tuple[list[list[str]], list[list[str]]]:
-    """Rows for all images, and rows for those of test, where a mean with the fine-tuned model is possible."""
-    tested = []
-    share, kind, test = 0.10, "random", np.array([row.split == "test" for row in data.rows])
-    labels, wrong = flips(data, share, kind, 1)
-    trained = fine_tuned(project, data, labels)
-    ours, _ = folds.probabilities(data.features, labels, data.units)
-    head = ["demo", f"{share:.0%} {kind}"]
-    every = [[*head, "fine-tuned, loss", *(f"{value:.3f}" for value in figures(by_loss(trained, labels), wrong))]]
-    for by, probabilities in {"ours": ours, "fine-tuned": trained, "mean of both": (ours + trained) / 2}.items():
-        found = ranking.rank(probabilities, np.ones(len(labels), bool), labels)
-        of_test = figures(Judged(found.scores[test], found.suspects[test]), wrong[test])
-        tested.append([*head, by, *(f"{value:.3f}" for value in of_test)])
-    return every, tested
-
-
-def fine_tuned(project: Path, data: Data, labels: np.ndarray) -> np.ndarray:
-    """The probabilities, float (N, K), of train_finetune, trained on flipped labels."""
-    classes = sorted({row.label for row in data.rows})
-    shutil.rmtree(project / SPLIT)
-    for index, (row, label) in enumerate(zip(data.rows, labels, strict=True)):
-        target = project / SPLIT / row.split / classes[label] / f"{index}{Path(row.path).suffix}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.link((project / RAW / row.path).resolve(), target)
-    common.run_stage("train_finetune", project)
-    with chdir(project):
-        model = registry.load(checkpoint.path("finetune"))
-        found: dict[int, np.ndarray] = {}
-        for side in SIDES:
-            folder = load_folder(SPLIT / side, model.about.resolution, 2000, model.about.classes)
-            logits = forward.predict(model.network, folder.pixels, model.about, settings.RUN)
-            probabilities = softmax(logits / model.calibration.temperature, axis=1)
-            found |= {int(Path(path).stem): row for path, row in zip(folder.paths, probabilities, strict=True)}
-    return np.stack([found[index] for index in range(len(labels))])
+def test_rows(data: Data, seeds: int) -> Iterator[list[str]]:
+    """Rows for the test images of the demo, of which 10 % are flipped: ours, the committed models, and the mean of both."""
+    test = np.array([row.split == "test" for row in data.rows])
+    with chdir(common.ROOT):
+        committed = revision.load(None).predictions
+    at = {path: index for index, path in enumerate(committed.paths)}
+    order = [at[row.path] for row in data.rows if row.split == "test"]
+    models = {name: probabilities[order] for name, probabilities in committed.probabilities.items()}
+    for kind in KINDS:
+        found: dict[str, list[list[float]]] = {}
+        for seed in range(1, seeds + 1):
+            labels, wrong = flips(data, 0.10, kind, seed)
+            labels, wrong = np.where(test, labels, data.labels), wrong[test]
+            ours = folds.probabilities(data.features, labels, data.units)[0][test]
+            both = (ours + np.mean(list(models.values()), axis=0)) / 2
+            for by, probabilities in {"ours": ours, **models, "mean of ours and the models'": both}.items():
+                judged = by_loss(probabilities, labels[test])
+                found.setdefault(by, []).append(figures(judged, wrong))
+        for by, of_seeds in found.items():
+            yield [f"10% {kind}", by, *(interval(values) for values in zip(*of_seeds, strict=True))]
 
 
 def doubtful(data: Data) -> str:
