@@ -22,6 +22,7 @@ from darkroom.system import lock
 from darkroom.system.errors import UserError
 
 BYTES = 5_500_000  # of all thumbnails, so that a page stays below 10 MB
+MOST = 6000  # thumbnails, so that a page is written in seconds
 MISTAKES, HITS = (
     400,
     100,
@@ -56,7 +57,7 @@ def of_revision(revision: Revision, suspects: Sequence[Suspect]) -> Gallery:
     rows = {(row.split, path_in_side(row)): row for row in revision.manifest if not row.reason}
     points = table(revision, "plots/tsne.csv")
     wanted = list(dict.fromkeys(filter(rows.__contains__, _by_interest(revision, points, suspects))))
-    thumbs = thumbnails([rows[key] for key in wanted], revision.commit, BYTES)
+    thumbs = thumbnails([rows[key] for key in wanted[:MOST]], revision.commit, BYTES)
     shown = [rows[key] for key in wanted[: len(thumbs)]]
     index = {key: number for number, key in enumerate(wanted[: len(thumbs)])}
     classes = revision.predictions.classes

@@ -96,7 +96,7 @@ def _missing(pictures: Gallery) -> list[str]:
     notes = []
     if len(pictures.rows) < pictures.wanted:
         notes.append(
-            f"The page shows {len(pictures.rows):,} of {pictures.wanted:,} images, so that it stays below 10 MB: mistakes first."
+            f"The page shows {len(pictures.rows):,} of {pictures.wanted:,} images, so that it stays small: mistakes first."
         )
     if pictures.thumbs and len(set(pictures.thumbs)) == 1 < len(pictures.thumbs):
         notes.append("The images are not here: `dvc checkout` or `dvc pull` gets them; then make this page again.")
