@@ -46,7 +46,7 @@ def charts(about: Mapping[str, str], rows: Rows) -> list[Chart]:
     }
     filled = _filled(template, anchors)
     filled.pop("title", None)
-    return [Chart(title, _fitted(spec)) for title, spec in _views(filled, about.get("title", ""))]
+    return [Chart(title, _fitted(spec, about.get("y", ""))) for title, spec in _views(filled, about.get("title", ""))]
 
 
 def _filled(tree: Any, anchors: Mapping[str, Any]) -> Any:
@@ -100,22 +100,23 @@ def _titled(title: str, part: Any) -> str:
     return f"{title}: {text}" if text else title
 
 
-def _height(spec: dict[str, Any]) -> int:
-    """The height in pixels. A step is for each value of the vertical axis."""
-    height = spec.get("height", HEIGHT)
+def _height(spec: dict[str, Any], y: str) -> int:
+    """The height in pixels. A step is for each value of the vertical axis: of the column `y` if the template calculates its own."""
+    height, rows = spec.get("height", HEIGHT), spec["data"]["values"]
     if isinstance(height, dict):
-        values = {row.get(spec["encoding"]["y"]["field"]) for row in spec["data"]["values"]}
+        field = spec["encoding"]["y"]["field"]
+        values = {row.get(field if field in row else y) for row in rows}
         return int(height["step"]) * max(1, len(values))
     return min(height, HEIGHT)
 
 
-def _fitted(spec: dict[str, Any]) -> dict[str, Any]:
-    """The single view `spec`, as wide as its place, with its legends below."""
+def _fitted(spec: dict[str, Any], y: str) -> dict[str, Any]:
+    """The single view `spec`, as wide as its place, with its legends below. `y`: the column of its vertical axis."""
     config = {**spec.get("config", {}), "legend": {"orient": "bottom", "columns": 3, "labelLimit": 160}}
     return {
         **{key: value for key, value in spec.items() if key not in ("title", "resolve", "$schema")},
         "width": "container",
-        "height": _height(spec),
+        "height": _height(spec, y),
         "autosize": {"type": "fit-x", "contains": "padding"},
         "config": {**config, "axis": {"labelLimit": 140}, "view": {"continuousHeight": HEIGHT}},
     }
