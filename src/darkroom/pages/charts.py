@@ -101,7 +101,7 @@ def _titled(title: str, part: Any) -> str:
 
 
 def _height(spec: dict[str, Any], y: str) -> int:
-    """The height in pixels. A step is for each value of the vertical axis: of the column `y` if the template calculates its own."""
+    """The height in pixels. A step is for each value of the vertical axis; of the column `y` if the axis is calculated."""
     height, rows = spec.get("height", HEIGHT), spec["data"]["values"]
     if isinstance(height, dict):
         field = spec["encoding"]["y"]["field"]
@@ -112,7 +112,8 @@ def _height(spec: dict[str, Any], y: str) -> int:
 
 def _fitted(spec: dict[str, Any], y: str) -> dict[str, Any]:
     """The single view `spec`, as wide as its place, with its legends below. `y`: the column of its vertical axis."""
-    config = {**spec.get("config", {}), "legend": {"orient": "bottom", "columns": 3, "labelLimit": 160}}
+    below = {"orient": "bottom", "layout": {"bottom": {"anchor": "start", "direction": "vertical"}}}  # page.js sets the columns
+    config = {**spec.get("config", {}), "legend": below}
     return {
         **{key: value for key, value in spec.items() if key not in ("title", "resolve", "$schema")},
         "width": "container",

@@ -51,7 +51,29 @@ const described = (i) => `${data.images[i][0]}, ${name(data.images[i][1])}`;
 
 // --- charts ---
 
+// Breaks a text of more than `width` pixels into two lines.
+function broken(text, width) {
+  const middle = text.indexOf(" ", text.length / 2);
+  return 7 * text.length < width || middle < 0 ? text : [text.slice(0, middle), text.slice(middle + 1)];
+}
+
+// Gives each legend as many columns as there is room for, and breaks the title of the horizontal axis if it is too long.
+function fit(spec, width) {
+  for (const encoding of [spec, ...(spec.layer || [])].map((view) => view.encoding || {})) {
+    if (encoding.x && encoding.x.title) encoding.x.title = broken(String(encoding.x.title), width - 60);
+    for (const [channel, of] of Object.entries(encoding)) {
+      if (["x", "y", "tooltip"].includes(channel) || !of.field || of.legend === null) continue;
+      const labels = of.type === "nominal" ? (of.scale && of.scale.domain) || spec.data.values.map((row) => row[of.field]) : ["10,000"];
+      const longest = labels.reduce((most, label) => Math.max(most, String(label).length), 0);
+      const limit = Math.min(180, width - 60);
+      const label = Math.min(limit, 6.4 * longest);
+      of.legend = { ...of.legend, orient: "bottom", columns: Math.max(1, Math.floor((width - 60) / (label + 30))), labelLimit: limit };
+    }
+  }
+}
+
 function draw(target, spec, tooltip) {
+  fit(spec, target.clientWidth);
   return vegaEmbed(target, spec, { actions: false, renderer: "svg", logLevel: 1, tooltip: tooltip || tip }).catch((error) => {
     target.replaceChildren(element("p", `This chart cannot be drawn (${error.message}).`));
   });
@@ -256,7 +278,7 @@ function scatter(m, colour, highlight) {
   const muted = { right: ["#0072B2", "#D55E00", "#c8c8c8"], suspect: ["#c8c8c8", "#D55E00"] };
   const range = colour in muted ? domain.map((one) => muted[colour][domains[colour].indexOf(one)]) : domain.map((_, k) => COLOURS[k % COLOURS.length]);
   const shapes = domain.map((_, k) => SHAPES[colour === "class" ? Math.floor(k / COLOURS.length) % SHAPES.length : 0]);
-  const legend = domain.length > LEGEND ? null : { orient: "bottom", columns: 4, title: null, labelLimit: 180, symbolOpacity: 1 };
+  const legend = domain.length > LEGEND ? null : { title: null, symbolOpacity: 1 };
   const hidden = highlight === "" ? [] : points.filter((point) => data.images[point.i][1] !== Number(highlight));
   hidden.forEach((point) => (point.pale = true));
   return {
@@ -264,6 +286,7 @@ function scatter(m, colour, highlight) {
     width: "container",
     height: 460,
     autosize: { type: "fit-x", contains: "padding" },
+    config: { legend: { layout: { bottom: { anchor: "start" } } } },
     params: [{ name: "zoom", select: "interval", bind: "scales" }],
     mark: { type: "point", filled: true, cursor: "pointer" },
     encoding: {
