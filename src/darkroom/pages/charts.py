@@ -33,7 +33,8 @@ def charts(about: Mapping[str, str], rows: Rows) -> list[Chart]:
 
     Args:
         about: Its entry in dvc.yaml.
-        rows: Column -> value. Vega-Lite takes text for a number where a chart needs one.
+        rows: Column -> value. Vega-Lite takes text for a number where a chart needs one. If there is a column `count`, each row
+            stands for so many.
     """
     template = json.loads((TEMPLATES / f"{about['template']}.json").read_text(encoding="utf-8"))
     anchors: dict[str, Any] = {
@@ -44,6 +45,8 @@ def charts(about: Mapping[str, str], rows: Rows) -> list[Chart]:
         "<DVC_METRIC_X_LABEL>": about.get("x_label", about.get("x", "")),
         "<DVC_METRIC_Y_LABEL>": about.get("y_label", about.get("y", "")),
     }
+    if rows and "count" in rows[0]:
+        template = _summed(template)
     filled = _filled(template, anchors)
     filled.pop("title", None)
     return [Chart(title, _fitted(spec, about.get("y", ""))) for title, spec in _views(filled, about.get("title", ""))]
@@ -62,6 +65,16 @@ def _filled(tree: Any, anchors: Mapping[str, Any]) -> Any:
     for anchor, value in anchors.items():
         tree = tree.replace(anchor, str(value))
     return tree
+
+
+def _summed(tree: Any) -> Any:
+    """A copy of the template `tree` that adds up the column `count` where it counts rows."""
+    if isinstance(tree, list):
+        return [_summed(value) for value in tree]
+    if not isinstance(tree, dict):
+        return tree
+    summed = {key: _summed(value) for key, value in tree.items()}
+    return {**summed, "aggregate": "sum", "field": "count"} if tree.get("aggregate") == "count" else summed
 
 
 def _views(spec: dict[str, Any], title: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -112,7 +125,10 @@ def _height(spec: dict[str, Any], y: str) -> int:
 
 def _fitted(spec: dict[str, Any], y: str) -> dict[str, Any]:
     """The single view `spec`, as wide as its place, with its legends below. `y`: the column of its vertical axis."""
-    below = {"orient": "bottom", "layout": {"bottom": {"anchor": "start", "direction": "vertical"}}}  # page.js sets the columns
+    below = {
+        "orient": "bottom",
+        "layout": {"bottom": {"anchor": "start", "direction": "vertical"}},
+    }  # page.js sets the columns
     config = {**spec.get("config", {}), "legend": below}
     return {
         **{key: value for key, value in spec.items() if key not in ("title", "resolve", "$schema")},

@@ -1,5 +1,7 @@
 """What a page shows of the results of a revision: figures of classes, confusion, and the charts of dvc.yaml."""
 
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,13 +10,16 @@ import numpy as np
 from darkroom.data import groups
 from darkroom.evaluation import per_class
 from darkroom.pages import charts
-from darkroom.pages.charts import Chart
+from darkroom.pages.charts import Chart, Rows
 from darkroom.results import revision as revisions
 from darkroom.results.revision import Revision
 from darkroom.system import pipeline
 
 MATRIX = 30  # classes; with more, the most frequent mistakes are listed instead of a matrix
-CURVES = 20  # classes of the ROC chart, those with the lowest recall
+CURVES = 20  # classes of the charts of ROC and recall, those with the lowest recall
+POINTS = 200  # of a ROC curve
+LARGEST = 40  # classes of the chart of counts
+SIZES = 2500  # of images; more are rounded
 MISTAKES = 40  # pairs of classes that are listed
 # Where the plots of dvc.yaml stand, by the start of their path. The page draws those in None itself.
 PLACES = {
@@ -114,7 +119,7 @@ def charts_of(revision: Revision) -> dict[str, list[Chart]]:
             model = path.removeprefix("plots/train_").removesuffix(".csv")
             curves += [{**row, "rev": revision.titles.get(model, model)} for row in rows]
         elif place and rows:
-            found[place] += charts.charts(about, _bounded(revision, path, rows))
+            found[place] += charts.charts(*_bounded(revision, path, about, rows))
     if curves:
         about = next(of for path, of in listed.items() if path.startswith("plots/train_"))
         found["training"] = charts.charts({**about, "title": "By epoch"}, curves)
@@ -128,11 +133,45 @@ def _titled(revision: Revision, rows: Sequence[dict[str, str]]) -> list[dict[str
     ]
 
 
-def _bounded(revision: Revision, path: str, rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The rows of a plot, of the weakest classes only if there are many; of the manifest what its chart counts."""
+def _bounded(revision: Revision, path: str, about: Mapping[str, str], rows: Rows) -> tuple[dict[str, str], Rows]:
+    """The entry of a plot and its rows, for a page that stays small: of many classes, sizes or points only a part."""
+    about = dict(about)
     if path == "data/manifest.csv":
-        return [{"label": row["label"], "split": row["split"]} for row in rows]
+        largest = [
+            label for label, _ in Counter(row["label"] for row in rows if not row["reason"]).most_common(LARGEST)
+        ]
+        counts = Counter((row["label"], row["split"]) for row in rows if row["label"] in set(largest))
+        if len({row["label"] for row in rows if not row["reason"]}) > LARGEST:
+            about["title"] += f", of the {LARGEST} largest classes"
+        return about, [{"label": label, "split": split, "count": str(n)} for (label, split), n in counts.items()]
+    if path == "plots/image_sizes.csv" and len(rows) > SIZES:
+        return _rounded(about, rows)
     if rows and "class" in rows[0]:
-        weakest = set(by_recall(revision, classes(revision))[:CURVES])
-        return [row for row in rows if row["class"] in weakest]
-    return rows
+        weakest = by_recall(revision, classes(revision))[:CURVES]
+        if len(revision.predictions.classes) > CURVES:
+            about["title"] += f", of the {CURVES} weakest classes"
+        rows = [row for row in rows if row["class"] in set(weakest)]
+    return about, _thinned(rows) if path == "plots/roc.csv" else rows
+
+
+def _rounded(about: dict[str, str], rows: Rows) -> tuple[dict[str, str], Rows]:
+    """The sizes of images, rounded so that at most `SIZES` remain."""
+    sides = [(int(row["width"]), int(row["height"]), int(row["count"])) for row in rows]
+    step = math.ceil(max(max(width, height) for width, height, _ in sides) / math.isqrt(SIZES))
+    counts: Counter[tuple[int, int]] = Counter()
+    for width, height, count in sides:
+        counts[round(width / step) * step, round(height / step) * step] += count
+    about["title"] += f", rounded to {step} pixels"
+    return about, [{"width": str(w), "height": str(h), "count": str(n)} for (w, h), n in sorted(counts.items())]
+
+
+def _thinned(rows: Rows) -> Rows:
+    """The points of ROC curves, at most `POINTS` of each, its ends among them."""
+    curves: dict[tuple[str, str], list[Mapping[str, str]]] = {}
+    for row in rows:
+        curves.setdefault((row["model"], row["class"]), []).append(row)
+    return [
+        curve[at]
+        for curve in curves.values()
+        for at in np.unique(np.linspace(0, len(curve) - 1, min(POINTS, len(curve))).round().astype(int)).tolist()
+    ]
