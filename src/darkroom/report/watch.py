@@ -145,15 +145,17 @@ def watch() -> None:
 
     git.refuse_elsewhere()
     written: Any = None
+    at = 0.0
     print(f"{PAGE} shows the curves in a browser and keeps itself up to date. Ctrl-C ends this; the stages go on.")
     with contextlib.suppress(KeyboardInterrupt), Live(refresh_per_second=2) as live:
         while True:
             stages = look(time.time())
             live.update(table(stages))
             now = [(one.name, one.state, one.done) for one in stages]
-            if now != written:
+            old = time.monotonic() - at > RELOAD and any(one.state == "running" for one in stages)
+            if now != written or old:
                 write_page(stages)
-                written = now
+                written, at = now, time.monotonic()
             time.sleep(EVERY)
 
 
