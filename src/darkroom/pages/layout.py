@@ -6,6 +6,7 @@ A policy in the page forbids every request, and every script but its own two: th
 import base64
 import hashlib
 import json
+import re
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from darkroom.system import files
 from darkroom.system.errors import UserError
@@ -31,6 +32,7 @@ def render(template: str, context: dict[str, Any], data: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = with_code
     environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
     scripts = [vega(), (FILES / "page.js").read_text(encoding="utf-8")]
     hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
@@ -55,6 +57,11 @@ def as_script_data(data: dict[str, Any]) -> str:
 def as_html(markdown: str) -> Markup:
     """Markdown as HTML. Whatever looks like HTML in it is shown as text."""
     return Markup(MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown))
+
+
+def with_code(text: str) -> Markup:
+    """A sentence as HTML; what stands between two backticks is a <code>."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def write(page: str, path: Path, option: str) -> None:
