@@ -85,7 +85,7 @@ def _views(spec: dict[str, Any], title: str) -> Iterator[tuple[str, dict[str, An
     for key in ("hconcat", "vconcat"):
         for part in spec.get(key, ()):
             inner = {**shared, **part, "transform": [*shared.get("transform", []), *part.get("transform", [])]}
-            yield from _views(inner, _titled(title, part.get("title")))
+            yield from _views(inner, _titled(title, part.get("title") or part["encoding"]["y"]["title"]))
     if "facet" in spec:
         for value, rows in _of_each(spec["data"]["values"], _facets(spec["facet"])):
             inner = {**shared, **deepcopy(spec["spec"]), "data": {"values": rows}}
