@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import build_once, commit, copy_of, read_csv, read_json, run, vouch
-from darkroom.pages import charts, layout
+from darkroom.pages import charts, figures, layout
 from darkroom.system.errors import UserError
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -245,3 +245,27 @@ def test_views_side_by_side_become_charts(monkeypatch: pytest.MonkeyPatch) -> No
     assert [one.spec["data"]["values"] for one in drawn] == [[{"rev": "", **row}] for row in rows]
     assert all(one.spec["width"] == "container" and "facet" not in one.spec for one in drawn)
     assert "DVC_METRIC" not in json.dumps([one.spec for one in drawn])
+
+
+@pytest.mark.fast
+def test_the_chart_of_recall_has_a_row_for_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent.parent)
+    rows = [{"model": "a", "class": label, "recall": "1", "few": ""} for label in "xyz"]
+    (drawn,) = charts.charts({"template": "per_class", "title": "Recall", "x": "recall", "y": "class"}, rows)
+    assert drawn.spec["height"] == 3 * 15
+
+
+@pytest.mark.fast
+def test_charts_of_many_images_stay_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent.parent)
+    rows = [{"label": "a", "split": "train", "count": "70000"}]
+    (drawn,) = charts.charts({"template": "images", "title": "Images", "x": "label", "y": "split"}, rows)
+    assert drawn.spec["encoding"]["x"]["aggregate"] == "sum"
+    sizes = [{"width": str(w), "height": str(h), "count": "2"} for w in range(1, 101) for h in range(1, 101)]
+    about, rounded = figures._rounded({"title": "Sizes"}, sizes)
+    assert len(rounded) <= figures.SIZES
+    assert sum(int(row["count"]) for row in rounded) == 20_000
+    assert about["title"] == "Sizes, rounded to 3 pixels"
+    curve = [{"model": "a", "class": "b", "x": str(at)} for at in range(1000)]
+    thinned = figures._thinned(curve)
+    assert (thinned[0], thinned[-1], len(thinned)) == (curve[0], curve[-1], figures.POINTS)

@@ -157,7 +157,7 @@ def _bounded(revision: Revision, path: str, about: Mapping[str, str], rows: Rows
 def _rounded(about: dict[str, str], rows: Rows) -> tuple[dict[str, str], Rows]:
     """The sizes of images, rounded so that at most `SIZES` remain."""
     sides = [(int(row["width"]), int(row["height"]), int(row["count"])) for row in rows]
-    step = math.ceil(max(max(width, height) for width, height, _ in sides) / math.isqrt(SIZES))
+    step = math.ceil(max(max(width, height) for width, height, _ in sides) / (math.isqrt(SIZES) - 1))
     counts: Counter[tuple[int, int]] = Counter()
     for width, height, count in sides:
         counts[round(width / step) * step, round(height / step) * step] += count
