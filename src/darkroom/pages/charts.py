@@ -52,6 +52,19 @@ def charts(about: Mapping[str, str], rows: Rows) -> list[Chart]:
     return [Chart(title, _fitted(spec, about.get("y", ""))) for title, spec in _views(filled, about.get("title", ""))]
 
 
+def curves(about: Mapping[str, str], rows: Rows) -> list[Chart]:
+    """The charts of trainings, which the column `rev` tells apart.
+
+    Their colours follow the order of `rows`, so that a model has the same one in all charts. A training of one epoch is a dot.
+    """
+    drawn = charts({**about, "title": "By epoch"}, rows)
+    for _, spec in drawn:
+        spec["mark"] |= {"point": {"size": 25}}
+        spec["encoding"]["color"] |= {"sort": None}
+        spec["encoding"]["x"]["axis"] |= {"labelExpr": "datum.value % 1 ? '' : datum.label", "format": "d"}
+    return drawn
+
+
 def _filled(tree: Any, anchors: Mapping[str, Any]) -> Any:
     """A copy of the template `tree` with a value for each anchor."""
     if isinstance(tree, dict):

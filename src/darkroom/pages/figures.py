@@ -122,7 +122,7 @@ def charts_of(revision: Revision) -> dict[str, list[Chart]]:
             found[place] += charts.charts(*_bounded(revision, path, about, rows))
     if curves:
         about = next(of for path, of in listed.items() if path.startswith("plots/train_"))
-        found["training"] = charts.charts({**about, "title": "By epoch"}, curves)
+        found["training"] = charts.curves(about, curves)
     return found
 
 

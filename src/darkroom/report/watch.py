@@ -193,7 +193,7 @@ def write_page(stages: Sequence[Stage]) -> None:
         for row in progress.read(one.name).get("rows", [])
     ]
     about = next((of for path, of in listed.items() if path.startswith("plots/train_")), None)
-    drawn = charts.charts({**about, "title": "By epoch"}, rows) if about and rows else []
+    drawn = charts.curves(about, rows) if about and rows else []
     context = {
         "title": "Darkroom: watch",
         "sections": [],
