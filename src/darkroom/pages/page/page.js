@@ -51,6 +51,9 @@ const described = (i) => `${data.images[i][0]}, ${name(data.images[i][1])}`;
 
 // --- charts ---
 
+// Vega files values as properties of objects, of which some names are taken: __proto__, constructor. A blank changes them.
+const tame = (text) => (typeof text === "string" && text in {} ? `${text} ` : text);
+
 // Breaks a text of more than `width` pixels into two lines.
 function broken(text, width) {
   const middle = text.indexOf(" ", text.length / 2);
@@ -73,6 +76,7 @@ function fit(spec, width) {
 }
 
 function draw(target, spec, tooltip) {
+  spec.data.values = spec.data.values.map((row) => Object.fromEntries(Object.entries(row).map(([key, one]) => [key, tame(one)])));
   fit(spec, target.clientWidth);
   return vegaEmbed(target, spec, { actions: false, renderer: "svg", logLevel: 1, tooltip: tooltip || tip }).catch((error) => {
     target.replaceChildren(element("p", `This chart cannot be drawn (${error.message}).`));
@@ -274,7 +278,7 @@ function scatter(m, colour, highlight) {
     class: data.classes, side: ["train", "val", "test"], right: ["right", "wrong", "not tested"],
     suspect: ["label looks right", "label looks wrong"],
   };
-  const domain = domains[colour].filter((one) => points.some((point) => point.c === one));
+  const domain = domains[colour].filter((one) => points.some((point) => point.c === one)).map(tame);
   const muted = { right: ["#0072B2", "#D55E00", "#c8c8c8"], suspect: ["#c8c8c8", "#D55E00"] };
   const range = colour in muted ? domain.map((one) => muted[colour][domains[colour].indexOf(one)]) : domain.map((_, k) => COLOURS[k % COLOURS.length]);
   const shapes = domain.map((_, k) => SHAPES[colour === "class" ? Math.floor(k / COLOURS.length) % SHAPES.length : 0]);
