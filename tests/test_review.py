@@ -1,6 +1,7 @@
 """`darkroom review`: the decisions, the page driven by keys, and what moves and moves back."""
 
 import csv
+import errno
 import os
 import pty
 import re
@@ -372,6 +373,24 @@ def test_a_relative_link_leads_to_the_same_file_wherever_it_lies(folder: Path) -
     assert link.readlink() == Path("../digit-2/000.png")
     with pytest.raises(UserError, match="is there already"):
         moves.is_moved(link, folder / RAW / "digit-2/000.png", digest)
+
+
+@pytest.mark.fast
+def test_a_link_moves_to_another_disk_also_after_a_killed_move(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, target: Path) -> Path:
+        if self.suffix == ".png":
+            raise OSError(errno.EXDEV, "another disk")
+        return rename(self, target)
+
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", refuse)
+    link, moved = folder / RAW / "digit-0/link.png", folder / RAW / "digit-1/link.png"
+    partial = moved.with_name(f".{moved.name}.partial")
+    for name in (link, partial):  # the second one as if it had been killed before the end
+        name.symlink_to((folder / RAW / "digit-2/000.png").resolve())
+    moves.move(link, moved)
+    assert moved.is_symlink() and moved.exists()
+    assert not link.is_symlink() and not partial.is_symlink()
 
 
 @pytest.mark.fast

@@ -169,7 +169,7 @@ def described(run: Journal) -> str:
     lines += [f"  from {old!r} to {new!r}: {count:,}" for (old, new), count in sorted(relabelled.items())]
     if removed:
         lines.append(f"Images to remove: {len(removed):,}. They move to {journal.REMOVED / run.name}.")
-    lines += [f"  {one.path!r} -> {one.moved or 'removed'!r}" for one in run.steps[:LISTED]]
+    lines += [f"  {one.path!r} -> {repr(one.moved) if one.moved else 'removed'}" for one in run.steps[:LISTED]]
     if len(run.steps) > LISTED:
         lines.append(f"  and {len(run.steps) - LISTED:,} more")
     for table in tables.TABLES:

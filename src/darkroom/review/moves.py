@@ -57,6 +57,7 @@ def move(source: Path, target: Path) -> None:
         if error.errno != errno.EXDEV:  # .darkroom and data/raw may be on two disks
             raise
         partial = target.with_name(f".{target.name}.partial")
+        partial.unlink(missing_ok=True)  # of a move that was killed; a link is not copied over another one
         shutil.copy2(source, partial, follow_symlinks=False)
         partial.rename(target)
         source.unlink()
