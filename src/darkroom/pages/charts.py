@@ -5,6 +5,7 @@ as wide as its place.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -58,8 +59,9 @@ def curves(about: Mapping[str, str], rows: Rows) -> list[Chart]:
     Their colours follow the order of `rows`, so that a model has the same one in all charts. A training of one epoch is a dot.
     """
     drawn = charts({**about, "title": "By epoch"}, rows)
+    single = 1 in Counter(row["rev"] for row in rows).values()
     for _, spec in drawn:
-        spec["mark"] |= {"point": {"size": 25}}
+        spec["mark"] |= {"point": {"size": 25}} if single else {}
         spec["encoding"]["color"] |= {"sort": None}
         spec["encoding"]["x"]["axis"] |= {"labelExpr": "datum.value % 1 ? '' : datum.label", "format": "d"}
     return drawn

@@ -34,7 +34,7 @@ def as_text(seconds: float | None = None) -> str:
         if all(metric in scores[name] for name in names):
             lines.append(f"{title:26}" + "".join(f"{with_interval(scores[name][metric]):>24}" for name in names))
     lines += ["", *verdicts(scores, titles), "", *classes(per_class.load(), titles), ""]
-    lines.append("Charts: plots/*.png; all plots in one page: `dvc plots show`; all figures: metrics/*.json.")
+    lines.append("As a page: `darkroom page`; charts: plots/*.png; all figures: metrics/*.json.")
     if seconds is not None:
         lines.append(f"It took {seconds // 60:.0f} min {seconds % 60:.0f} s.")
     return "\n".join(lines)

@@ -34,14 +34,16 @@ def better(revision: Revision) -> list[str]:
         how = f"p = {pair['p']:.2g}, {test}{adjusted}"
         if pair["better"] in revision.titles:
             winner, other = (first, second) if pair["better"] == first else (second, first)
-            values = (scores[model]["accuracy"]["value"] for model in (winner, other))
+            values = " against ".join(f"{scores[model]['accuracy']['value']:.3f}" for model in (winner, other))
+            title = revision.titles[winner]
             sentences.append(
-                f"The {revision.titles[winner]} model is better than the {revision.titles[other]} model (accuracy "
-                f"{' against '.join(f'{value:.3f}' for value in values)}), and by more than chance ({how})."
+                f"{title[:1].upper()}{title[1:]} is better than {revision.titles[other]}: accuracy {values}, which is more than "
+                f"chance ({how})."
             )
         else:
             sentences.append(
-                f"No evidence that one of the {revision.titles[first]} and {revision.titles[second]} models is better ({how})."
+                f"No evidence that {revision.titles[first]} or {revision.titles[second]} is better: the difference may be chance "
+                f"({how})."
             )
     return sentences
 
@@ -106,7 +108,7 @@ def _left_out(revision: Revision) -> Iterator[Note]:
 
 def _suspected(suspects: Sequence[Suspect]) -> Iterator[Note]:
     if not suspects:
-        yield Note("Labels were not checked: run darkroom labels.", "#suspects")
+        yield Note("Labels were not checked: run `darkroom labels`.", "#suspects")
         return
     found = Counter(one.split for one in suspects if one.suspect)
     if found:
