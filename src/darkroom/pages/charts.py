@@ -49,7 +49,8 @@ def charts(about: Mapping[str, str], rows: Rows) -> list[Chart]:
         template = _summed(template)
     filled = _filled(template, anchors)
     filled.pop("title", None)
-    return [Chart(title, _fitted(spec, about.get("y", ""))) for title, spec in _views(filled, about.get("title", ""))]
+    views = _views(filled, about.get("title", ""))
+    return [Chart(title, {**_fitted(spec, about.get("y", "")), "description": title}) for title, spec in views]
 
 
 def curves(about: Mapping[str, str], rows: Rows) -> list[Chart]:
