@@ -5,6 +5,7 @@ as wide as its place.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -60,7 +61,9 @@ def curves(about: Mapping[str, str], rows: Rows) -> list[Chart]:
     """
     drawn = charts({**about, "title": "By epoch"}, rows)
     for _, spec in drawn:
-        spec["mark"] |= {"point": {"size": 25}}
+        if any(count == 1 for count in Counter(row["rev"] for row in rows).values()):
+            spec["mark"] |= {"point": {"size": 25}}
+        spec["encoding"]["strokeDash"]["legend"] = {"symbolType": "stroke", "symbolStrokeColor": "#595959"}
         spec["encoding"]["color"] |= {"sort": None}
         spec["encoding"]["x"]["axis"] |= {"labelExpr": "datum.value % 1 ? '' : datum.label", "format": "d"}
     return drawn
