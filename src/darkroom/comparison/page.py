@@ -38,7 +38,7 @@ def write(comparison: Comparison, base: Revision, head: Revision, path: Path) ->
     context = {
         "title": f"{_short(comparison.base)} to {_short(comparison.head)}",
         "sections": list(SECTIONS.items()),
-        "text": layout.as_html(as_markdown(comparison, flips=False)),
+        "text": layout.as_html(as_markdown(comparison, flips=False).partition("\n")[2]),  # its heading is the page's
         "flips": [_flips(comparison, model, head) for model in dict.fromkeys(flip.model for flip in comparison.flips)],
         "base": _short(comparison.base),
         "head": _short(comparison.head),
@@ -92,7 +92,7 @@ def _confusion(comparison: Comparison, base: Revision, head: Revision) -> Iterat
                 "labels": of.predictions.classes,
                 "table": figures.confusion_table(of, model, lambda *_: "") if model in of.titles else None,
             }
-            for side, of in (("base", base), ("head", head))
+            for side, of in ((_short(comparison.base), base), (_short(comparison.head), head))
         ]
         yield {"title": title, "halves": halves}
 

@@ -50,7 +50,8 @@ def charts(about: Mapping[str, str], rows: Rows) -> list[Chart]:
         template = _summed(template)
     filled = _filled(template, anchors)
     filled.pop("title", None)
-    return [Chart(title, _fitted(spec, about.get("y", ""))) for title, spec in _views(filled, about.get("title", ""))]
+    views = _views(filled, about.get("title", ""))
+    return [Chart(title, {**_fitted(spec, about.get("y", "")), "description": title}) for title, spec in views]
 
 
 def curves(about: Mapping[str, str], rows: Rows) -> list[Chart]:
@@ -62,6 +63,7 @@ def curves(about: Mapping[str, str], rows: Rows) -> list[Chart]:
     single = 1 in Counter(row["rev"] for row in rows).values()
     for _, spec in drawn:
         spec["mark"] |= {"point": {"size": 25}} if single else {}
+        spec["encoding"]["strokeDash"]["legend"] = {"symbolType": "stroke", "symbolStrokeColor": "#595959"}
         spec["encoding"]["color"] |= {"sort": None}
         spec["encoding"]["x"]["axis"] |= {"labelExpr": "datum.value % 1 ? '' : datum.label", "format": "d"}
     return drawn

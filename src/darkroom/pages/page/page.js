@@ -227,6 +227,7 @@ function gallery() {
     const defaults = { model: "0", class: "", predicted: "", show: "all", order: "sure" };
     for (const [key, value] of Object.entries(defaults)) form.elements[key].value = asked.get(key) ?? value;
     update();
+    byId("images").focus({ preventScroll: true }); // the next Tab leads to the filters and the images
     byId("images").scrollIntoView();
   }
 
@@ -234,6 +235,10 @@ function gallery() {
   form.addEventListener("submit", (event) => event.preventDefault());
   byId("more").addEventListener("click", more);
   addEventListener("hashchange", follow);
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a");
+    if (link && link.hash && link.hash === location.hash) follow(); // the browser reports no change
+  });
   update();
   follow();
 }
@@ -292,7 +297,8 @@ function scatter(m, colour, highlight) {
     autosize: { type: "fit-x", contains: "padding" },
     config: { legend: { layout: { bottom: { anchor: "start" } } } },
     params: [{ name: "zoom", select: "interval", bind: "scales" }],
-    mark: { type: "point", filled: true, cursor: "pointer" },
+    description: "Map of the images. The gallery of test images shows them without the map.",
+    mark: { type: "point", filled: true, cursor: "pointer", aria: false },
     encoding: {
       x: { field: "x", type: "quantitative", title: "t-SNE 1 (no unit)", axis: { labels: false, ticks: false }, scale: { zero: false } },
       y: { field: "y", type: "quantitative", title: "t-SNE 2 (no unit)", axis: { labels: false, ticks: false }, scale: { zero: false } },
