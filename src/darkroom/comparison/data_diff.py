@@ -82,7 +82,7 @@ def _by_content(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _pairs(olds: Sequence[Row], news: Sequence[Row]) -> tuple[list[tuple[Row, Row]], list[Row], list[Row]]:
-    """Pair the copies of one image: first those of the same label and split, then of the same label, of the same file name, the rest.
+    """Pair the copies of one image: those of the same label and split first, of the same label, the same file name, the rest.
 
     Returns:
         The pairs, the old rows without a partner, and the new rows without one.
