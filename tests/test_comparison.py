@@ -357,6 +357,13 @@ def test_the_copy_that_was_renamed_is_told_from_the_one_that_was_removed() -> No
 
 
 @pytest.mark.fast
+def test_of_copies_of_two_classes_the_one_with_the_file_name_was_relabelled() -> None:
+    old = [Row("a/copy", "a", "train", "s", ""), Row("b/2", "b", "train", "s", "")]
+    (first, second) = data_diff.diff(old, [Row("c/2", "c", "train", "s", "")])
+    assert (first.kind, first.old, second.kind, second.old) == ("removed", old[0], "relabelled", old[1])
+
+
+@pytest.mark.fast
 def test_a_copy_that_is_not_split_yet_is_paired_by_its_label() -> None:
     """Its side is unknown, which is neither a move nor a reason to pair it with a copy of another class."""
     old = [Row("a/1", "a", "train", "s", ""), Row("b/2", "b", "train", "s", ""), Row("b/4", "b", "test", "t", "")]

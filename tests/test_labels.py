@@ -132,6 +132,20 @@ def test_flipped_labels_are_found_and_the_list_has_the_same_bytes(
     assert suspects.SUSPECTS.read_bytes() == first
 
 
+@pytest.mark.fast
+def test_damaged_files_of_features_are_removed(tmp_path: Path) -> None:
+    features._write(tmp_path, ["a", "b"], np.ones((2, 3), np.float32))
+    (whole,) = tmp_path.glob("*.npz")
+    content = whole.read_bytes()
+    middle = len(content) // 2
+    (tmp_path / "cut.npz").write_bytes(content[:middle])
+    (tmp_path / "empty.npz").write_bytes(b"")
+    (tmp_path / "other.npz").write_bytes(content.replace(b"features.npy", b"futtures.npy"))
+    features._write(tmp_path, ["c", "d"], np.ones((1, 3), np.float32))
+    assert [names for names, _ in features._stored(tmp_path)] == [["a", "b"]]
+    assert list(tmp_path.iterdir()) == [whole]
+
+
 def test_only_new_images_are_computed_and_an_image_that_is_not_the_manifests_is_refused(folder: Path) -> None:
     stage("split")
     session.run(1)

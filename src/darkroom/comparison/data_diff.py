@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from darkroom.data.layout import TRACKED
@@ -81,12 +82,17 @@ def _by_content(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _pairs(olds: Sequence[Row], news: Sequence[Row]) -> tuple[list[tuple[Row, Row]], list[Row], list[Row]]:
-    """Pair the copies of one image: those of the same label and split first, then those of the same label, then the rest.
+    """Pair the copies of one image: those of the same label and split first, of the same label, the same file name, the rest.
 
     Returns:
         The pairs, the old rows without a partner, and the new rows without one.
     """
-    levels: list[Callable[[Row], object]] = [lambda row: (row.label, row.split), lambda row: row.label, lambda _: None]
+    levels: list[Callable[[Row], object]] = [
+        lambda row: (row.label, row.split),
+        lambda row: row.label,
+        lambda row: PurePosixPath(row.path).name,
+        lambda _: None,
+    ]
     olds, news = (sorted(rows, key=lambda row: (row.label, row.split, row.path)) for rows in (olds, news))
     pairs: list[tuple[Row, Row]] = []
     for key in levels:

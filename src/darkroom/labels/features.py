@@ -2,9 +2,11 @@
 
 import io
 import math
+import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -43,7 +45,7 @@ def of_images(rows: Sequence[Row], run: params.Run) -> np.ndarray:
     pretrained = load_pretrained(choices.backbone, choices.weights, choices.fingerprint)
     folder = FOLDER / _key(pretrained, choices, resolution)
     path_of = {row.sha256: SPLIT / row.split / path_in_side(row) for row in rows}
-    known = {sha256 for file in folder.glob("*.npz") for sha256 in _read(file)[0]}
+    known = {sha256 for names, _ in _stored(folder) for sha256 in names}
     if missing := sorted(path_of.keys() - known):
         backbone, about = _backbone(pretrained, choices, resolution)
         for at in tqdm(range(0, len(missing), CHUNK), "features", disable=None, leave=False):
@@ -109,7 +111,19 @@ def _pixels(path: Path, sha256: str, resolution: int) -> np.ndarray:
 def _read(file: Path) -> tuple[list[str], np.ndarray]:
     """The SHA-256 and the features, float32 (M, D), of the images in a file that `_write` wrote."""
     with np.load(file, allow_pickle=False) as content:
-        return content["sha256"].tolist(), content["features"]
+        names, features = content["sha256"].tolist(), content["features"]
+    if features.shape[:-1] != (len(names),):
+        raise ValueError("not one row for each image")
+    return names, features
+
+
+def _stored(folder: Path) -> Iterator[tuple[list[str], np.ndarray]]:
+    """What each file of the folder holds. A damaged file is removed, so that its images are computed again."""
+    for file in sorted(folder.glob("*.npz")):
+        try:
+            yield _read(file)
+        except (BadZipFile, EOFError, KeyError, NotImplementedError, ValueError, zlib.error):
+            file.unlink(missing_ok=True)
 
 
 def _write(folder: Path, sha256: Sequence[str], features: np.ndarray) -> None:
@@ -124,8 +138,7 @@ def _collect(folder: Path, sha256: Sequence[str]) -> np.ndarray:
     for place, name in enumerate(sha256):
         places[name].append(place)
     found = None
-    for file in sorted(folder.glob("*.npz")):
-        names, features = _read(file)
+    for names, features in _stored(folder):
         found = np.empty((len(sha256), features.shape[1]), np.float32) if found is None else found
         for name, row in zip(names, features, strict=True):
             found[places[name]] = row  # images that data/raw no longer has are in no place

@@ -12,7 +12,8 @@ COLUMN = ("path", "\ufeffpath")  # Excel puts a mark before the first column's n
 
 def records(content: bytes) -> Iterator[tuple[str, list[str]]]:
     """Each record of a CSV file: its text as it stands there, and its cells."""
-    lines = content.decode("utf-8", "surrogateescape").splitlines(keepends=True)
+    text = content.decode("utf-8", "surrogateescape")
+    lines = list(io.StringIO(text, newline=""))  # splitlines() splits at U+2028, too
     reader, done = csv.reader(iter(lines)), 0
     for cells in reader:
         yield "".join(lines[done : reader.line_num]), cells

@@ -74,7 +74,9 @@ class Guard:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not is_own(host, self.names):
-            return _sentence(421, "this server is not called so: use its address, or start it with --allow-host NAME")
+            return _sentence(
+                421, "this server is not called so: use its address (`darkroom serve --allow-host NAME` adds a name)"
+            )
         if scope["method"] in ("GET", "HEAD"):
             return None
         origin = headers.get("origin")
