@@ -62,8 +62,9 @@ def curves(about: Mapping[str, str], rows: Rows) -> list[Chart]:
     drawn = charts({**about, "title": "By epoch"}, rows)
     single = 1 in Counter(row["rev"] for row in rows).values()
     for _, spec in drawn:
-        spec["mark"] |= {"point": {"size": 25}} if single else {}
-        spec["encoding"]["strokeDash"]["legend"] = {"symbolType": "stroke", "symbolStrokeColor": "#595959"}
+        if single:  # a layer of its own: with points of the line, the legend would show no dashes
+            dots = {"type": "point", "filled": True, "size": 25}
+            spec["layer"] = [{"mark": spec.pop("mark")}, {"mark": dots, "encoding": {"strokeDash": {"value": [1, 0]}}}]
         spec["encoding"]["color"] |= {"sort": None}
         spec["encoding"]["x"]["axis"] |= {"labelExpr": "datum.value % 1 ? '' : datum.label", "format": "d"}
     return drawn
