@@ -16,6 +16,7 @@ const COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9
 const SHAPES = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "triangle-left", "triangle-right"];
 const PAGE = 60; // images that a click adds
 const SHEET = 32; // training images of a class
+const SHEETS = 40; // classes that are listed at once
 const LEGEND = 24; // classes at most
 
 const byId = (id) => document.getElementById(id);
@@ -244,6 +245,8 @@ function gallery() {
 }
 
 function sheets() {
+  const place = byId("contact-sheets");
+  const rest = element("details");
   data.classes.forEach((label, k) => {
     const members = data.images.map((image, i) => i).filter((i) => data.images[i][1] === k && data.images[i][2] === "train");
     if (!members.length) return;
@@ -262,8 +265,11 @@ function sheets() {
       }
       box.append(sheet);
     });
-    byId("contact-sheets").append(box);
+    (place.children.length < SHEETS ? place : rest).append(box);
   });
+  if (!rest.children.length) return;
+  rest.prepend(element("summary", `${rest.children.length} more classes`));
+  place.append(rest);
 }
 
 // --- map ---
