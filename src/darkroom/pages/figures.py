@@ -142,14 +142,14 @@ def _bounded(revision: Revision, path: str, about: Mapping[str, str], rows: Rows
         ]
         counts = Counter((row["label"], row["split"]) for row in rows if row["label"] in set(largest))
         if len({row["label"] for row in rows if not row["reason"]}) > LARGEST:
-            about["title"] += f", of the {LARGEST} largest classes"
+            about["title"] += f" (the {LARGEST} largest)"
         return about, [{"label": label, "split": split, "count": str(n)} for (label, split), n in counts.items()]
     if path == "plots/image_sizes.csv" and len(rows) > SIZES:
         return _rounded(about, rows)
     if rows and "class" in rows[0]:
         weakest = by_recall(revision, classes(revision))[:CURVES]
         if len(revision.predictions.classes) > CURVES:
-            about["title"] += f", of the {CURVES} weakest classes"
+            about["title"] += f" (the {CURVES} weakest)"
         rows = [row for row in rows if row["class"] in set(weakest)]
     return about, _thinned(rows) if path == "plots/roc.csv" else rows
 
