@@ -408,6 +408,7 @@ def test_captions_name_the_image() -> None:
     )
     for kind in ("relabelled", "moved", "renamed"):
         assert "b/2" in thumbnails.caption(data_diff.Change(kind, old, new))
+        assert "test" in thumbnails.caption(data_diff.Change(kind, old, new))
 
 
 def test_a_change_of_the_images_is_seen_before_the_split(digits: Path) -> None:

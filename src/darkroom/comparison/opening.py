@@ -82,8 +82,10 @@ def _images(comparison: Comparison, full: bool) -> Iterator[str]:
         count = counts[kind]
         noun = "" if number else "image " if count == 1 else "images "
         classes = Counter(_label(one) for one in comparison.data if one.kind == kind != "left out")
-        named = ", ".join(f"{label} {of_class:,}" for label, of_class in classes.most_common(NAMED))
-        more = f", and {len(classes) - NAMED} more" if len(classes) > NAMED else ""
+        most = classes.most_common(NAMED)
+        named = ", ".join(f"{label} {of_class:,}" for label, of_class in most)
+        others = classes.total() - sum(of_class for _, of_class in most)
+        more = f", others {others:,}" if others else ""
         yield f"{count:,} {noun}{WORDS.get(kind, kind)}" + (f" ({named}{more})" if full and named else "")
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ PAGES = ("index.html", "page.html")  # what `darkroom page --output report/` wri
 CHARTS = ("confusion", "roc", "reliability", "curves", "tsne")
 COUNTS = 22  # lines of the table of changed images
 REASONS = 3  # for which the gate is closed; more are counted
+PICTURES = ("changes.png", "flips_*.png", "confusion_*.png")  # of an earlier report; they may be about other models
 PICTURED = ("added", "removed", "relabelled")  # changes of images that are shown, if there are any
 NO_IMAGES = "This machine has none of these images, so there is no picture of them: `dvc pull` gets them."
 
@@ -65,6 +67,8 @@ def write(
     record = provenance.load_record(verified, sides[1]) if verified else None
     comparison = compare.compare(*sides)
     reasons = [*provenance.differences(record), *gate.failures(comparison, fail_on, max_drop)]
+    for old in chain.from_iterable(map(FOLDER.glob, PICTURES)):
+        old.unlink()
     shown = names.for_markdown(comparison)
     around = Around(*gate_in_words(reasons, fail_on, max_drop), *provenance.in_words(record, sides[1]))
     parts = [

@@ -127,7 +127,7 @@ def caption(change: Change) -> str:
     old, new = change.old, change.new
     match change.kind, old, new:
         case "relabelled", Row(), Row():
-            return "\n".join(("relabelled", f"from {shortened(old.path)}", f"to {shortened(new.path)}"))
+            return "\n".join((f"relabelled ({new.split})", f"from {shortened(old.path)}", f"to {shortened(new.path)}"))
         case "moved", Row(), Row():
             return f"moved: {old.split} to {new.split}\n{shortened(new.path)}"
         case "renamed", Row(), Row():
