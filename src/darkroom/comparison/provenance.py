@@ -1,15 +1,19 @@
 """Where the results of a pull request come from, and their cost. Only what `darkroom verify` rebuilt is called rebuilt."""
 
+import math
 from pathlib import Path
+
+import numpy as np
 
 from darkroom.comparison.compare import Comparison
 from darkroom.evaluation import seed_runs
-from darkroom.results.revision import Revision
+from darkroom.results.revision import METRICS, PREDICTIONS, Revision
 from darkroom.system import git, lock, rebuilt
 from darkroom.system.errors import UserError
 from darkroom.system.markdown import code
 from darkroom.system.rebuilt import Rebuilt
 
+ROUNDING = 1e-5  # by which an accuracy of six digits may differ
 SAME = "rebuilt, the same bytes as those committed"
 DIFFERENT = "**rebuilt, other bytes than those committed**"
 COMMITTED = "taken as committed, not rebuilt"
@@ -85,6 +89,22 @@ def markdown(record: Rebuilt | None, head: Revision) -> str:
     lines += [f"- {how}: {', '.join(stages)}" for how, stages in origins(record, head).items()]
     lines += [f"    - {code(path)}: {code(how)}" for outs in different.values() for path, how in outs.items()]
     return "\n".join(lines)
+
+
+def contradiction(head: Revision) -> str:
+    """A sentence on accuracies in metrics/evaluate.json that are not those of the predictions; "" if all are."""
+    actual = np.searchsorted(head.predictions.classes, head.predictions.actual)
+    wrong = []
+    for model, probabilities in head.predictions.probabilities.items():
+        said, found = head.scores[model]["accuracy"]["value"], float((probabilities.argmax(1) == actual).mean())
+        if not math.isclose(said, found, abs_tol=ROUNDING):
+            wrong.append(f"{head.titles[model]}: {said:.3f}, by its predictions {found:.3f}")
+    if not wrong:
+        return ""
+    return (
+        f"**{code(METRICS)} contradicts {code(PREDICTIONS)}** (accuracy of {'; '.join(wrong)}): one of them was edited, or they "
+        "are of two runs. The verdicts and the gate are about the predictions."
+    )
 
 
 def cost(comparison: Comparison, record: Rebuilt | None, head: Revision) -> str:

@@ -75,6 +75,7 @@ def write(
         opening.line(shown, around),
         "\n".join([opening.explained(shown, around), *notes(shown, sides)]),
         uncommitted(),
+        provenance.contradiction(sides[1]),
         images(shown, sides),
         results(shown),
         *of_each_model(shown, sides),
