@@ -38,8 +38,8 @@ def test_stages_that_never_ran_take_what_dvc_yaml_says_at_the_pace_of_the_others
         stages = watch.look(now)
         assert [one.state for one in stages] == ["done", "running", "waiting", "waiting"]
         assert [one.left for one in stages] == [0.0, pytest.approx(150), pytest.approx(60), None]
-        assert watch.left(stages) == "at most about 4 min left, and an unknown time for extra"
-        assert watch.line(stages).startswith("stage 2 of 4: train_scratch, at most about 4 min left")
+        assert watch.left(stages) == "about 4 min left, if all later stages run; unknown: extra"
+        assert watch.line(stages).startswith("stage 2 of 4: train_scratch, about 4 min left")
     assert (noted / ".darkroom/progress/train_scratch.json").exists()
 
 
@@ -53,7 +53,7 @@ def test_epochs_that_are_done_say_how_long_the_others_take() -> None:
         assert stages[1].left == pytest.approx(80)
         assert watch.cells(stages[1]) == ("train_scratch", "running", "2 of 10", "20 s", "80 s")
     assert watch.look(time.time())[1].state == "done"
-    assert watch.left(watch.look(time.time())) == "no stage runs"
+    assert watch.left(watch.look(time.time())) == "no stage runs now"
 
 
 def test_a_stage_that_was_killed_is_stopped(noted: Path) -> None:

@@ -9,7 +9,7 @@ from darkroom.comparison import thumbnails
 from darkroom.comparison.compare import Comparison, Flip
 from darkroom.comparison.text import as_markdown
 from darkroom.data.manifest import Row, path_in_side
-from darkroom.pages import figures, layout
+from darkroom.pages import charts, figures, layout
 from darkroom.pages.charts import Chart
 from darkroom.pages.thumbnails import as_uri, thumbnail
 from darkroom.results import images
@@ -30,11 +30,12 @@ def write(comparison: Comparison, base: Revision, head: Revision, path: Path) ->
     numbers = count()
     specs: list[dict[str, Any]] = []
 
-    def placed(charts: list[Chart]) -> list[dict[str, Any]]:
-        specs.extend(chart.spec for chart in charts)
-        return [{"id": next(numbers), "title": chart.title} for chart in charts]
+    def placed(drawn: list[Chart]) -> list[dict[str, Any]]:
+        specs.extend(chart.spec for chart in drawn)
+        return [{"id": next(numbers), "title": chart.title} for chart in drawn]
 
     of_base, of_head = figures.charts_of(base), figures.charts_of(head)
+    charts.share_scales(of_base["training"], of_head["training"])
     context = {
         "title": f"{_short(comparison.base)} to {_short(comparison.head)}",
         "sections": list(SECTIONS.items()),
@@ -84,8 +85,10 @@ def _flip(flip: Flip, row: Row, head: Revision) -> dict[str, Any]:
 
 
 def _confusion(comparison: Comparison, base: Revision, head: Revision) -> Iterator[dict[str, Any]]:
-    """Each model's confusion matrix on all test images of each side."""
+    """The confusion matrices of each model, on all test images of each side, unless its predictions are the same."""
     for model, title in comparison.titles.items():
+        if model in comparison.same:
+            continue
         halves = [
             {
                 "side": side,

@@ -70,6 +70,19 @@ def curves(about: Mapping[str, str], rows: Rows) -> list[Chart]:
     return drawn
 
 
+def share_scales(base: Sequence[Chart], head: Sequence[Chart]) -> None:
+    """Give the `curves` of two revisions the same vertical axes, since they stand side by side."""
+    for pair in zip(base, head, strict=False):
+        values = [
+            float(row[column])
+            for chart in pair
+            for row in chart.spec["data"]["values"]
+            for column in chart.spec["transform"][0]["fold"]
+        ]
+        for chart in pair:
+            chart.spec["encoding"]["y"]["scale"] = {"domain": [min(values), max(values)], "nice": True, "zero": False}
+
+
 def _filled(tree: Any, anchors: Mapping[str, Any]) -> Any:
     """A copy of the template `tree` with a value for each anchor."""
     if isinstance(tree, dict):

@@ -33,7 +33,6 @@ def render(template: str, context: dict[str, Any], data: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["code"] = with_code
-    environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
     scripts = [vega(), (FILES / "page.js").read_text(encoding="utf-8")]
     hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
     return environment.get_template(template).render(

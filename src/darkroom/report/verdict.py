@@ -79,7 +79,7 @@ def _weakest(revision: Revision, of_models: OfModels) -> Iterator[Note]:
         if judged:
             label = min(judged, key=lambda name: (judged[name].recall or 0.0, name))
             of = judged[label]
-            images = f"{of.recall:.1%} of its {of.test_images:,} test images"
+            images = f"{100 * (of.recall or 0.0):.1f} % of its {of.test_images:,} test images"
             text = f"{title}: the weakest class is {label}; {images} are recognised."
             k = revision.predictions.classes.index(label)
             yield Note(text, link(model=number, **{"class": k}, show="wrong"))

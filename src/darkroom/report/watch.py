@@ -29,7 +29,7 @@ class Stage(NamedTuple):
         state: "running", "done", "stopped" or "waiting".
         done, epochs: Epochs that are done, and in all; 0 for a stage that has none.
         elapsed: Seconds since it was started, or that it took.
-        left: Seconds that it will take at most, None if nothing is known.
+        left: Seconds that it will still take, by estimate, None if nothing is known.
     """
 
     name: str
@@ -93,15 +93,15 @@ def _stage(name: str, note: Mapping[str, Any], expected: float | None, now: floa
 
 
 def left(stages: Sequence[Stage]) -> str:
-    """What is said about the time that is left. Stages that DVC finds unchanged will be skipped, which nobody knows before."""
+    """What is said about the time that is left. DVC skips stages that have not changed, which nobody knows before."""
     first = next((at for at, one in enumerate(stages) if one.state == "running"), None)
     if first is None:
-        return "no stage runs"
+        return "no stage runs now"
     to_come = [one for one in stages[first:] if one.state in ("running", "waiting")]
     known = sum(one.left or 0.0 for one in to_come)
     unknown = [one.name for one in to_come if one.left is None]
-    text = f"at most about {_minutes(known)} left"
-    return f"{text}, and an unknown time for {', '.join(unknown)}" if unknown else text
+    text = f"about {_minutes(known)} left, if all later stages run"
+    return f"{text}; unknown: {', '.join(unknown)}" if unknown else text
 
 
 def _minutes(seconds: float) -> str:
