@@ -7,8 +7,9 @@ import base64
 import hashlib
 import json
 import re
-from functools import cache
+from contextlib import suppress
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from darkroom.system import files
 from darkroom.system.errors import UserError
 
 FILES = resources.files("darkroom.pages") / "page"
+KEPT = Path(".darkroom")  # ignored by Git
 VEGA_LITE = "6.4"  # it draws what DVC's templates of version 5 say, too
 
 
@@ -78,13 +80,20 @@ def write(page: str, path: Path, option: str) -> None:
         ) from None
 
 
-@cache
 def vega() -> str:
-    """Vega, Vega-Lite and vega-embed as one script that sets `vegaEmbed`. The library has them inside."""
+    """Vega, Vega-Lite and vega-embed as one script that sets `vegaEmbed`. It is kept, since making it takes three seconds."""
+    kept = KEPT / f"vega-lite-{VEGA_LITE}-of-{version('vl-convert-python')}.js"
+    try:
+        return kept.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        pass
     import vl_convert  # slow to import
 
     # It holds no </script>, which would end its element.
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
+    script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
+    with suppress(OSError):
+        files.write_bytes(kept, script.encode())
+    return script
 
 
 def _digest(script: str) -> str:

@@ -29,7 +29,7 @@ MISTAKES, HITS = (
 )  # of each model, which come first: its surest mistakes, and the hits of which it is least sure
 MAPPED = 3000  # images of the map at most
 PAIRS, SUSPECTS = 40, 100  # look-alikes and suspects that are shown
-HEATED = {"mistakes": 24, "hits": 12}  # of each model, that have a heat map: a second for ten
+HEATED = {"mistakes": 12, "hits": 6}  # of each model, that have a heat map: a second for ten
 HEAT_SIDE = 160  # pixels
 
 Key = tuple[str, str]  # an image: its side, and its path in it
