@@ -614,7 +614,7 @@ def test_the_images_of_a_pull_request_are_pictures(copy: Path) -> None:
     assert "1 of 1 changed images:\n\n![changes](changes.png)\n" in report
     assert "images that changed between right and wrong:\n\n![flips_scratch](flips_scratch.png)\n" in report
     colours = [
-        set(Image.open(copy / f"report/{name}.png").convert("L").getdata()) for name in ("changes", "flips_scratch")
+        set(Image.open(copy / f"report/{name}.png").convert("L").tobytes()) for name in ("changes", "flips_scratch")
     ]
     assert all(len(shades) > 100 for shades in colours)  # no grey square
     assert not (copy / "report/flips_finetune.png").exists()

@@ -2,6 +2,7 @@
 
 import io
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -21,14 +22,16 @@ def fetch(row: Row | None, revision: str | None) -> Image.Image:
     try:
         if revision is None:
             return open_rgb(path)
-        return open_rgb(io.BytesIO(_files(revision).read_bytes(git.read("rev-parse", "--show-prefix") + path)))
+        return open_rgb(
+            io.BytesIO(_files(Path.cwd(), revision).read_bytes(git.read("rev-parse", "--show-prefix") + path))
+        )
     except Exception:  # DVC raises many kinds of errors if its cache lacks a file
         return MISSING
 
 
 @cache
-def _files(revision: str) -> Any:
-    """The files of a revision, as DVC shows them. Opening it takes a third of a second, so it is opened once."""
+def _files(project: Path, revision: str) -> Any:
+    """The files of a revision of a project, as DVC shows them. Opening it takes a third of a second, so it is opened once."""
     from dvc.api import DVCFileSystem  # slow to import, and needed only here
 
-    return DVCFileSystem(rev=revision, subrepos=True)  # paths start at Git's top folder, not at the project's
+    return DVCFileSystem(project, rev=revision, subrepos=True)  # paths start at Git's top folder, not at the project's
