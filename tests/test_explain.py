@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-pytest.importorskip("captum", reason="needs Captum: pip install -r requirements/extras/explain.txt")
+pytest.importorskip("captum", reason="needs Captum: pip install -r requirements.txt")
 
 import handmade
 from conftest import read_csv
@@ -180,7 +180,7 @@ def test_without_captum_it_is_one_sentence(
     learned: tuple[Classifier, np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "captum.attr", None)
-    with pytest.raises(UserError, match=r"pip install -r requirements/extras/explain\.txt"):
+    with pytest.raises(UserError, match=r"pip install -r requirements\.txt"):
         explain.of_model(model_of(learned[0]))
 
 

@@ -180,8 +180,8 @@ def test_compare_names_the_machines(copy: Path) -> None:
     edit(copy / "metrics/evaluate.json", "device cpu", "device NVIDIA H100")
     vouch(copy)
     printed = darkroom("compare", "HEAD", cwd=copy)
-    assert "**The two were computed on different kinds of machines** (base: device cpu," in printed
-    assert "head: device NVIDIA H100," in printed
+    assert "**The two were computed on different kinds of machines** (base: `device cpu," in printed
+    assert "head: `device NVIDIA H100," in printed
 
 
 @pytest.mark.usefixtures("folder")

@@ -136,7 +136,7 @@ def test_the_change_is_judged_over_seeds(seeded: Path) -> None:
     assert change.count("| **worse** |") == 8
     assert change.count("| **better** |") == 2  # the calibration error fell by as much
     assert "no evidence" not in change
-    assert models.count("| no evidence |") == 14  # the metrics, and the accuracies without look-alikes
+    assert "no evidence" not in models  # nothing is said of models with the same predictions
     assert "These verdicts are about the two trained models, on these images." in models
     assert "scratch: the accuracy is worse (p" in printed
     assert "over 5 and 6 seeds, by Welch's t test, one-sided" in printed
@@ -278,7 +278,7 @@ def test_seeds_are_of_the_results_until_these_change(digits: Path) -> None:
     vouch(project, {"stats": {"contact_sheet": 5}})
     printed = darkroom("compare", "HEAD", cwd=project)
     assert "### The change, over 2 and 2 seeds" in printed  # no result of a model has changed
-    assert f"| from scratch | accuracy | {accuracy['mean']:.3f} | {accuracy['mean']:.3f} |" in printed
+    assert "of other results" not in printed
     set_params(project, {"train_scratch": {"lr": 0.000001}})
     run("dvc", "repro", "-q", cwd=project)
     assert "`the work tree` has a metrics/seeds.json of other results" in darkroom("compare", "HEAD", cwd=project)

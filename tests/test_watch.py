@@ -57,7 +57,13 @@ def test_epochs_that_are_done_say_how_long_the_others_take() -> None:
 
 
 def test_a_stage_that_was_killed_is_stopped(noted: Path) -> None:
-    code = "import os, sys; from darkroom.system import progress; progress.noted('evaluate').__enter__(); os.kill(os.getpid(), 9)"
+    code = """
+import os
+from darkroom.system import progress
+noted = progress.noted("evaluate")
+noted.__enter__()
+os.kill(os.getpid(), 9)
+"""
     variables = {**os.environ, "PYTHONPATH": str(Path(progress.__file__).parents[2])}
     subprocess.run([sys.executable, "-c", code], cwd=noted, check=False, env=variables)
     assert [one.state for one in watch.look(time.time())] == ["done", "waiting", "stopped", "waiting"]
