@@ -1,6 +1,5 @@
 """The page of `darkroom serve` in a real browser."""
 
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,17 +7,12 @@ from typing import Any
 
 import pytest
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytest.importorskip("fastapi_offline", reason="needs FastAPI and more: pip install -r requirements/extras/serve.txt")
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="needs Playwright: pip install -r requirements/extras/browser.txt"
-)
-if CHROMIUM is None:
-    pytest.skip("needs a browser: apt-get install chromium", allow_module_level=True)
 
-from test_serve import CLASSES, Server, model, picture  # noqa: E402
+from browsing import Watched, browser
+from test_serve import CLASSES, Server, model, picture
 
-__all__ = ["model"]  # the fixture
+__all__ = ["browser", "model"]  # the fixtures
 
 NAME = "<img src=x onerror=\"document.title='broken'\">.png"
 
@@ -30,29 +24,9 @@ def server(model: Path) -> Iterator[Server]:
     started.end(signal.SIGINT)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        yield driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # CI is root
-
-
-class Watched:
-    """A page, what it complained of, and the other hosts that it asked."""
-
-    def __init__(self, browser: Any, server: Server, **options: Any) -> None:
-        self.context = browser.new_context(**options)
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(60_000)
-        self.complaints: list[str] = []
-        self.others: list[str] = []
-        self.base = f"http://127.0.0.1:{server.port}/"
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("request", lambda request: self._note(request.url))
-
-    def _note(self, url: str) -> None:
-        if not url.startswith((self.base, "data:", "blob:")):
-            self.others.append(url)
+@pytest.fixture
+def home(server: Server) -> str:
+    return f"http://127.0.0.1:{server.port}/"
 
 
 def upload(name: str, content: bytes) -> dict[str, Any]:
@@ -60,10 +34,12 @@ def upload(name: str, content: bytes) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1000, "light"), (360, "dark")])
-def test_images_are_classified_and_names_are_text(browser: Any, server: Server, width: int, scheme: str) -> None:
-    watched = Watched(browser, server, viewport={"width": width, "height": 800}, color_scheme=scheme)
+def test_images_are_classified_and_names_are_text(
+    browser: Any, server: Server, home: str, width: int, scheme: str
+) -> None:
+    watched = Watched(browser, home, viewport={"width": width, "height": 800}, color_scheme=scheme)
     page = watched.page
-    page.goto(watched.base)
+    page.goto(home)
     page.get_by_text("handmade model").wait_for()
     assert not watched.complaints
     page.keyboard.press("Tab")
@@ -94,10 +70,10 @@ def test_images_are_classified_and_names_are_text(browser: Any, server: Server, 
     watched.context.close()
 
 
-def test_an_image_is_dropped(browser: Any, server: Server) -> None:
-    watched = Watched(browser, server)
+def test_an_image_is_dropped(browser: Any, server: Server, home: str) -> None:
+    watched = Watched(browser, home)
     page = watched.page
-    page.goto(watched.base)
+    page.goto(home)
     transfer = page.evaluate_handle(
         """bytes => {
             const transfer = new DataTransfer();
@@ -114,25 +90,25 @@ def test_an_image_is_dropped(browser: Any, server: Server) -> None:
     watched.context.close()
 
 
-def test_the_interface_is_shown_without_other_hosts(browser: Any, server: Server) -> None:
-    watched = Watched(browser, server)
-    watched.page.goto(watched.base + "docs")
+def test_the_interface_is_shown_without_other_hosts(browser: Any, home: str) -> None:
+    watched = Watched(browser, home)
+    watched.page.goto(home + "docs")
     watched.page.get_by_text("/predict", exact=True).wait_for()
     assert not watched.complaints
     assert not watched.others
     watched.context.close()
 
 
-def test_a_page_of_another_site_cannot_use_it(browser: Any, server: Server) -> None:
+def test_a_page_of_another_site_cannot_use_it(browser: Any, home: str) -> None:
     """A form that another page sends needs no permission of the server's to arrive."""
-    watched = Watched(browser, server)
+    watched = Watched(browser, home)
     page = watched.page
     page.set_content(
-        f"<form action='{watched.base}predict' method='post' enctype='multipart/form-data'>"
+        f"<form action='{home}predict' method='post' enctype='multipart/form-data'>"
         "<input type='file' name='files'><button>Send</button></form>"
     )
     page.set_input_files("input", [upload("x.png", picture(0))])
-    with page.expect_response(watched.base + "predict") as caught:
+    with page.expect_response(home + "predict") as caught:
         page.click("button")
     assert caught.value.status == 403
     watched.context.close()

@@ -39,7 +39,10 @@ def test_an_emptied_data_set_is_not_taken_for_new_data(copy: Path) -> None:
     assert "data/raw is empty" in darkroom("run", cwd=copy, code=2)
     assert (copy / "data/raw.dvc").read_text() == tracked
     (copy / "data/raw").rmdir()
-    assert "macro F1" in run("darkroom", "run", cwd=copy)
+    printed = run("darkroom", "run", cwd=copy)
+    assert "macro F1" in printed
+    assert printed.endswith("The results as a page: report/index.html\n")
+    assert (copy / "report/index.html").exists()
     assert len(list((copy / "data/raw").rglob("*.png"))) == 240
 
 

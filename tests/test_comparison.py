@@ -763,7 +763,7 @@ def test_names_in_the_diffs_cannot_write_markdown(monkeypatch: pytest.MonkeyPatc
     strings = {"split.group": {"old": None, "new": "a|b"}}
     found = {"metrics/evaluate.json": changes, "params.yaml": strings}
     monkeypatch.setattr(dvc, "read", lambda *_: json.dumps(found))
-    rows = list(pull_request.rows("metrics", "0" * 40))
+    rows = list(pull_request.rows("0" * 40))
     assert rows == [
         "| `metrics/evaluate.json` | `per_class.[x](//y)@all <b>\\|.f1` | 0.1 | 0.12346 | 0.023456 |",
         "| `params.yaml` | `split.group` |  | `a\\|b` |  |",

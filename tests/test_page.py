@@ -2,23 +2,19 @@
 
 import csv
 import json
-import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from browsing import Watched, browser
 from conftest import build_once, commit, copy_of, read_csv, read_json, run, vouch
 from darkroom.pages import charts, figures, layout
 from darkroom.system.errors import UserError
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="needs Playwright: pip install -r requirements/extras/browser.txt"
-)
-if CHROMIUM is None:
-    pytest.skip("needs a browser: apt-get install chromium", allow_module_level=True)
+__all__ = ["browser"]  # the fixture
 
 CLASS = "<img src=x onerror=document.title='broken'>"  # instead of mono-defective
 FILE = "\"onerror=document.title='broken' x=\".png"  # instead of mono-functional/005.png
@@ -72,35 +68,18 @@ def swap_predictions(path: Path) -> None:
         writer.writerows(rows)
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        yield driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # CI is root
-
-
-class Opened:
-    """A page from the disk without a network, what it complained of, and what it asked for."""
-
-    def __init__(self, chromium: Any, path: Path, **options: Any) -> None:
-        self.context = chromium.new_context(**options)
-        self.context.set_offline(True)
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(60_000)
-        self.complaints: list[str] = []
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("request", lambda request: self._note(request.url))
-        self.page.goto(path.as_uri())
-        self.page.locator("[data-chart] svg").first.wait_for()
-
-    def _note(self, url: str) -> None:
-        if not url.startswith(("file:", "data:")):
-            self.complaints.append(url)
-
-    def close(self) -> None:
-        assert not self.complaints
-        assert "broken" not in self.page.title()
-        self.context.close()
+@contextmanager
+def opened(browser: Any, path: Path, **options: Any) -> Iterator[Any]:
+    """A page from the disk without a network, which complains of nothing and asks for nothing."""
+    watched = Watched(browser, "file:", **options)
+    watched.context.set_offline(True)
+    watched.page.goto(path.as_uri())
+    watched.page.locator("[data-chart] svg").first.wait_for()
+    yield watched.page
+    assert not watched.complaints
+    assert not watched.others
+    assert "broken" not in watched.page.title()
+    watched.context.close()
 
 
 def fits(page: Any) -> bool:
@@ -109,117 +88,106 @@ def fits(page: Any) -> bool:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (360, "dark")])
-def test_the_page_stands_alone(pages: Path, chromium: Any, width: int, scheme: str) -> None:
+def test_the_page_stands_alone(pages: Path, browser: Any, width: int, scheme: str) -> None:
     path = pages / "report/index.html"
     assert path.stat().st_size < LARGEST
-    opened = Opened(chromium, path, viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page = opened.page
-    assert fits(page)
-    images = page.locator("img").all()
-    assert len(images) > 10
-    for image in images:
-        if image.is_visible():
-            assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 1
-    charts_drawn = page.locator("[data-chart]").count()
-    page.wait_for_function(f"document.querySelectorAll('[data-chart] svg').length === {charts_drawn}")
-    page.locator("#scatter svg").wait_for()
-    assert page.locator("main img[src='x']").count() == 0  # no class's name has become an element
-    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
-    assert dark == (scheme == "dark")
-    opened.close()
+    with opened(browser, path, viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
+        assert fits(page)
+        images = page.locator("img").all()
+        assert len(images) > 10
+        for image in images:
+            if image.is_visible():
+                assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 1
+        charts_drawn = page.locator("[data-chart]").count()
+        page.wait_for_function(f"document.querySelectorAll('[data-chart] svg').length === {charts_drawn}")
+        page.locator("#scatter svg").wait_for()
+        assert page.locator("main img[src='x']").count() == 0  # no class's name has become an element
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+        assert dark == (scheme == "dark")
 
 
-def test_a_cell_of_the_confusion_opens_its_images(pages: Path, chromium: Any) -> None:
-    opened = Opened(chromium, pages / "report/index.html")
-    page = opened.page
-    rows = [row for row in read_csv(pages / "plots/predictions.csv") if row["model"] == "finetune"]
-    cell = page.locator("table.confusion").nth(1).locator("td.miss a").first
-    actual, predicted = cell.get_attribute("aria-label").split(" of ", 1)[1].split(" predicted as ")
-    wanted = {row["path"] for row in rows if row["actual"] == actual and row["predicted"] == predicted}
-    assert len(wanted) == int(cell.inner_text())
-    cell.focus()
-    page.keyboard.press("Enter")
-    page.get_by_text(f"{len(wanted)} images.").wait_for()
-    shown = {text.inner_text() for text in page.locator("#gallery .path").all()}
-    assert shown == wanted
-    page.locator("#gallery button").first.focus()
-    page.keyboard.press("Enter")
-    dialog = page.locator("dialog")
-    assert dialog.locator("h2").inner_text() in wanted
-    assert "fine-tuned:" in dialog.inner_text()
-    page.keyboard.press("Escape")
-    assert not dialog.is_visible()
-    opened.close()
+def test_a_cell_of_the_confusion_opens_its_images(pages: Path, browser: Any) -> None:
+    with opened(browser, pages / "report/index.html") as page:
+        rows = [row for row in read_csv(pages / "plots/predictions.csv") if row["model"] == "finetune"]
+        cell = page.locator("table.confusion").nth(1).locator("td.miss a").first
+        actual, predicted = cell.get_attribute("aria-label").split(" of ", 1)[1].split(" predicted as ")
+        wanted = {row["path"] for row in rows if row["actual"] == actual and row["predicted"] == predicted}
+        assert len(wanted) == int(cell.inner_text())
+        cell.focus()
+        page.keyboard.press("Enter")
+        page.get_by_text(f"{len(wanted)} images.").wait_for()
+        shown = {text.inner_text() for text in page.locator("#gallery .path").all()}
+        assert shown == wanted
+        page.locator("#gallery button").first.focus()
+        page.keyboard.press("Enter")
+        dialog = page.locator("dialog")
+        assert dialog.locator("h2").inner_text() in wanted
+        assert "fine-tuned:" in dialog.inner_text()
+        page.keyboard.press("Escape")
+        assert not dialog.is_visible()
 
 
-def test_the_filters_show_what_they_say(pages: Path, chromium: Any) -> None:
-    opened = Opened(chromium, pages / "report/index.html")
-    page = opened.page
-    rows = [row for row in read_csv(pages / "plots/predictions.csv") if row["model"] == "scratch"]
-    right = [row for row in rows if row["actual"] == row["predicted"] == CLASS]
-    page.select_option("#filters [name=class]", label=CLASS)
-    page.select_option("#filters [name=show]", "right")
-    page.select_option("#filters [name=order]", "unsure")
-    page.get_by_text(f"{len(right)} images.").wait_for()
-    by_confidence = sorted(right, key=lambda row: float(row[f"probability_{CLASS}"]))
-    shown = [text.inner_text() for text in page.locator("#gallery .path").all()]
-    assert shown == [row["path"] for row in by_confidence][: len(shown)]
-    assert f"{CLASS}" in page.locator("#of-class").inner_text()
-    page.goto(page.url.split("#")[0] + "#images?model=1&class=1&show=wrong")
-    wrong = [
-        row
-        for row in read_csv(pages / "plots/predictions.csv")
-        if row["model"] == "finetune" and row["actual"] == "mono-functional" != row["predicted"]
-    ]
-    page.get_by_text(f"{len(wrong)} images.").wait_for()
-    opened.close()
+def test_the_filters_show_what_they_say(pages: Path, browser: Any) -> None:
+    with opened(browser, pages / "report/index.html") as page:
+        rows = [row for row in read_csv(pages / "plots/predictions.csv") if row["model"] == "scratch"]
+        right = [row for row in rows if row["actual"] == row["predicted"] == CLASS]
+        page.select_option("#filters [name=class]", label=CLASS)
+        page.select_option("#filters [name=show]", "right")
+        page.select_option("#filters [name=order]", "unsure")
+        page.get_by_text(f"{len(right)} images.").wait_for()
+        by_confidence = sorted(right, key=lambda row: float(row[f"probability_{CLASS}"]))
+        shown = [text.inner_text() for text in page.locator("#gallery .path").all()]
+        assert shown == [row["path"] for row in by_confidence][: len(shown)]
+        assert f"{CLASS}" in page.locator("#of-class").inner_text()
+        page.goto(page.url.split("#")[0] + "#images?model=1&class=1&show=wrong")
+        wrong = [
+            row
+            for row in read_csv(pages / "plots/predictions.csv")
+            if row["model"] == "finetune" and row["actual"] == "mono-functional" != row["predicted"]
+        ]
+        page.get_by_text(f"{len(wrong)} images.").wait_for()
 
 
-def test_the_map_is_coloured_by_what_is_asked(pages: Path, chromium: Any) -> None:
-    opened = Opened(chromium, pages / "report/index.html")
-    page = opened.page
-    points = page.locator("#scatter svg .mark-symbol.role-mark path")
-    points.first.wait_for()
-    assert points.count() == sum(row["model"] == "scratch" for row in read_csv(pages / "plots/tsne.csv"))
-    page.select_option("#map-filters [name=colour]", "right")
-    page.locator("#scatter .role-legend").get_by_text("not tested").wait_for()
-    points.first.hover(force=True)
-    page.locator(".tip img").wait_for()
-    points.first.click(force=True)
-    page.locator("dialog h2").wait_for()
-    page.keyboard.press("Escape")
-    opened.close()
+def test_the_map_is_coloured_by_what_is_asked(pages: Path, browser: Any) -> None:
+    with opened(browser, pages / "report/index.html") as page:
+        points = page.locator("#scatter svg .mark-symbol.role-mark path")
+        points.first.wait_for()
+        assert points.count() == sum(row["model"] == "scratch" for row in read_csv(pages / "plots/tsne.csv"))
+        page.select_option("#map-filters [name=colour]", "right")
+        page.locator("#scatter .role-legend").get_by_text("not tested").wait_for()
+        points.first.hover(force=True)
+        page.locator(".tip img").wait_for()
+        points.first.click(force=True)
+        page.locator("dialog h2").wait_for()
+        page.keyboard.press("Escape")
 
 
-def test_the_page_of_a_revision_has_its_figures_and_its_images(pages: Path, chromium: Any) -> None:
+def test_the_page_of_a_revision_has_its_figures_and_its_images(pages: Path, browser: Any) -> None:
     run("darkroom", "page", "HEAD", "--output", "report/rev.html", cwd=pages)
-    opened = Opened(chromium, pages / "report/rev.html")
-    rows = list(csv.DictReader(run("git", "show", "HEAD:plots/predictions.csv", cwd=pages).splitlines()))
-    wrong = sum(row["model"] == "scratch" and row["actual"] != row["predicted"] for row in rows)
-    assert opened.page.locator("#verdict").get_by_text(f"{wrong} images").count()
-    assert run("git", "rev-parse", "HEAD", cwd=pages).strip() in opened.page.locator("#provenance").inner_text()
-    images = json.loads(opened.page.locator("#data").text_content())
-    assert len(set(images["thumbs"])) > 100  # those that have hostile names now are grey
-    opened.close()
+    with opened(browser, pages / "report/rev.html") as page:
+        rows = list(csv.DictReader(run("git", "show", "HEAD:plots/predictions.csv", cwd=pages).splitlines()))
+        wrong = sum(row["model"] == "scratch" and row["actual"] != row["predicted"] for row in rows)
+        assert page.locator("#verdict").get_by_text(f"{wrong} images").count()
+        assert run("git", "rev-parse", "HEAD", cwd=pages).strip() in page.locator("#provenance").inner_text()
+        images = json.loads(page.locator("#data").text_content())
+        assert len(set(images["thumbs"])) > 100  # those that have hostile names now are grey
 
 
-def test_a_comparison_shows_the_flipped_images_first(pages: Path, chromium: Any) -> None:
-    opened = Opened(chromium, pages / "report/compare.html", viewport={"width": 360, "height": 900})
-    page = opened.page
-    assert fits(page)
-    before = {
-        (row["model"], row["path"]): row["predicted"]
-        for row in csv.DictReader(run("git", "show", "HEAD:plots/predictions.csv", cwd=pages).splitlines())
-    }
-    flips = [
-        row
-        for row in read_csv(pages / "plots/predictions.csv")
-        if (row["predicted"] == row["actual"]) != (before[row["model"], row["path"]] == row["actual"])
-    ]
-    assert page.locator("#flips li").count() == len(flips) > 0
-    assert "now wrong" in page.locator("#flips li").first.inner_text()
-    assert page.locator("section").nth(1).get_attribute("id") == "flips"
-    opened.close()
+def test_a_comparison_shows_the_flipped_images_first(pages: Path, browser: Any) -> None:
+    with opened(browser, pages / "report/compare.html", viewport={"width": 360, "height": 900}) as page:
+        assert fits(page)
+        before = {
+            (row["model"], row["path"]): row["predicted"]
+            for row in csv.DictReader(run("git", "show", "HEAD:plots/predictions.csv", cwd=pages).splitlines())
+        }
+        flips = [
+            row
+            for row in read_csv(pages / "plots/predictions.csv")
+            if (row["predicted"] == row["actual"]) != (before[row["model"], row["path"]] == row["actual"])
+        ]
+        assert page.locator("#flips li").count() == len(flips) > 0
+        assert "now wrong" in page.locator("#flips li").first.inner_text()
+        assert page.locator("section").nth(1).get_attribute("id") == "flips"
 
 
 def test_no_such_revision_and_no_such_folder(pages: Path, tmp_path: Path) -> None:

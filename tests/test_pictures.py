@@ -68,7 +68,7 @@ class Results:
     def of_classes(self) -> dict[str, per_class.Classes]:
         """What stands in plots/per_class.csv."""
         units = np.arange(len(self.labels))
-        return {name: per_class.judge(self.labels, of, units, self.classes) for name, of in self.predicted.items()}
+        return {name: metrics.per_class(self.labels, of, units, self.classes) for name, of in self.predicted.items()}
 
     def draw(self) -> None:
         """Every chart that shows models or classes, as PNG files in plots/."""

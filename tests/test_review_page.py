@@ -17,19 +17,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytest.importorskip("python_multipart", reason="needs FastAPI and more: pip install -r requirements/extras/serve.txt")
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="needs Playwright: pip install -r requirements/extras/browser.txt"
-)
-if CHROMIUM is None:
-    pytest.skip("needs a browser: apt-get install chromium", allow_module_level=True)
 
-from conftest import read_csv, run, surroundings  # noqa: E402
-from darkroom.results import suspects  # noqa: E402
-from darkroom.results.suspects import Suspect  # noqa: E402
-from darkroom.review import decisions, queue  # noqa: E402
-from darkroom.system import files  # noqa: E402
+from browsing import Watched, browser
+from conftest import read_csv, run, surroundings
+from darkroom.results import suspects
+from darkroom.results.suspects import Suspect
+from darkroom.review import decisions, queue
+from darkroom.system import files
+
+__all__ = ["browser"]  # the fixture
 
 SCRIPT = "<script>alert(1)"
 IMAGE = "<img src=x onerror=\"document.title='broken'\">"
@@ -120,30 +117,12 @@ def server(project: Path) -> Iterator[Server]:
         started.end(signal.SIGKILL)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        yield driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # CI is root
-
-
-class Watched:
-    """A page, what it complained of, and the other hosts that it asked."""
+class Page(Watched):
+    """The page of a server."""
 
     def __init__(self, browser: Any, server: Server, **options: Any) -> None:
-        self.context = browser.new_context(**options)
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(60_000)
-        self.complaints: list[str] = []
-        self.others: list[str] = []
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
-        self.page.on("request", lambda request: self._note(request.url, server.base))
+        super().__init__(browser, server.base, **options)
         self.page.goto(server.url)
-
-    def _note(self, url: str, base: str) -> None:
-        if not url.startswith((base, "data:")):
-            self.others.append(url)
 
     def at(self, number: int) -> None:
         """Wait until an item is shown, and check that what is shown is that item, as text and as pixels."""
@@ -170,7 +149,7 @@ def decided(project: Path) -> dict[str, tuple[str, str, str]]:
 
 
 def test_it_is_driven_by_keys_killed_and_gone_on_with(browser: Any, project: Path, server: Server) -> None:
-    first = Watched(browser, server)
+    first = Page(browser, server)
     first.at(0)
     first.press("r", "Enter")  # the suggested class
     first.at(1)
@@ -190,7 +169,7 @@ def test_it_is_driven_by_keys_killed_and_gone_on_with(browser: Any, project: Pat
 
     again = Server(project)
     assert f"2 of {len(ASKED)} images decided" in again.greeting
-    page = Watched(browser, again)
+    page = Page(browser, again)
     page.at(2)
     page.press("r")
     page.page.keyboard.type("do")
@@ -230,7 +209,7 @@ def page_classes(own: str, begin: str, by: int) -> str:
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (360, "dark")])
 def test_the_page_fits_and_compares(browser: Any, server: Server, width: int, scheme: str) -> None:
-    watched = Watched(browser, server, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    watched = Page(browser, server, viewport={"width": width, "height": 800}, color_scheme=scheme)
     watched.at(0)
     page = watched.page
     assert "same bytes" in page.locator("#other-caption").inner_text()  # a pair is shown at once
@@ -258,7 +237,7 @@ def test_the_page_fits_and_compares(browser: Any, server: Server, width: int, sc
 
 
 def test_nothing_is_decided_about_an_image_that_is_not_seen_yet(browser: Any, project: Path, server: Server) -> None:
-    watched = Watched(browser, server)
+    watched = Page(browser, server)
     watched.at(0)
     held: list[Any] = []  # and not answered
     watched.page.route(re.compile(r"/image/\d+\?token=[^&]*$"), lambda route: held.append(route))

@@ -62,9 +62,8 @@ def run(
     card.write()
     print(summary.as_text(time.monotonic() - started))
     sys.stdout.flush()
-    subprocess.call(
-        [sys.executable, Path(__file__).parent, "page"]
-    )  # a process of its own, in which torch is set up first
+    # A process of its own, in which torch is set up before NumPy is imported.
+    subprocess.call([sys.executable, "-c", "from darkroom import cli; cli.main()", "page"])
 
 
 @app.command()

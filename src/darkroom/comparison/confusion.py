@@ -7,13 +7,11 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from darkroom.comparison.compare import Shared
-from darkroom.pictures.style import panels
+from darkroom.pictures import evaluate as pictures
 from darkroom.system.markdown import cell
 
 TABLE = 8  # classes; with more, the Markdown lists the cells that changed most
 LISTED = 10  # of these cells
-NUMBERED = 20  # classes; with more, the cells of a picture are too small for numbers
-LABELLED = 60  # classes; with more, not every row and column of a picture gets its name
 
 
 def counts(shared: Shared, model: str) -> tuple[np.ndarray, np.ndarray]:
@@ -51,23 +49,8 @@ def _table(base: np.ndarray, head: np.ndarray, classes: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def draw(shared: Shared, model: str, titles: tuple[str, str], path: Path) -> None:
-    """Write a picture of the matrices in base and in head, side by side, with these titles."""
+def draw(shared: Shared, model: str, path: Path) -> None:
+    """Write a picture of the matrices in base and in head, side by side."""
     classes = [label if label.isprintable() else ascii(label) for label in shared.classes]
-    count = len(classes)
-    size = max(3.2, 0.7 * min(count, NUMBERED) + 1.4)
-    ticks = range(0, count, -(-count // LABELLED))
-    names = [classes[index] for index in ticks]
-    with panels(path, titles, (size + 0.4, size), sharey=True) as axes:
-        for ax, numbers in zip(axes, counts(shared, model), strict=True):
-            share = numbers / np.maximum(numbers.sum(1, keepdims=True), 1)
-            ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
-            for (row, column), number in np.ndenumerate(numbers) if count <= NUMBERED else ():
-                shade = "white" if share[row, column] > 0.55 else "black"
-                ax.text(column, row, number, ha="center", va="center", color=shade)
-            ax.set_xticks(ticks, names, rotation=90 if count > NUMBERED else 35, ha="right")
-            ax.set_yticks(ticks, names)
-            ax.tick_params(labelsize=min(9.0, 9 * 1.6 * NUMBERED / len(ticks)))
-            ax.set_xlabel("predicted")
-            ax.grid(visible=False)
-        axes[0].set_ylabel("actual")
+    predicted = {"before": shared.base[model].argmax(1), "now": shared.head[model].argmax(1)}
+    pictures.confusion(shared.labels, predicted, classes, path)

@@ -14,6 +14,7 @@ from darkroom.pages.charts import Chart
 from darkroom.pages.thumbnails import as_uri, thumbnail
 from darkroom.results import images
 from darkroom.results.revision import Revision
+from darkroom.system.markdown import abbreviated
 
 SHOWN = 60  # flipped images of each model, and changed images
 SIDE = 128  # pixels of a changed image
@@ -34,15 +35,15 @@ def write(comparison: Comparison, base: Revision, head: Revision, path: Path) ->
         specs.extend(chart.spec for chart in drawn)
         return [{"id": next(numbers), "title": chart.title} for chart in drawn]
 
-    of_base, of_head = figures.charts_of(base), figures.charts_of(head)
+    of_base, of_head = (figures.charts_of(side, figures.classes(side)) for side in (base, head))
     charts.share_scales(of_base["training"], of_head["training"])
     context = {
-        "title": f"{_short(comparison.base)} to {_short(comparison.head)}",
+        "title": f"{abbreviated(comparison.base)} to {abbreviated(comparison.head)}",
         "sections": list(SECTIONS.items()),
         "text": layout.as_html(as_markdown(comparison, flips=False).partition("\n")[2]),  # its heading is the page's
         "flips": [_flips(comparison, model, head) for model in dict.fromkeys(flip.model for flip in comparison.flips)],
-        "base": _short(comparison.base),
-        "head": _short(comparison.head),
+        "base": abbreviated(comparison.base),
+        "head": abbreviated(comparison.head),
         "confusion": list(_confusion(comparison, base, head)),
         "charts": [
             {"base": placed(of_base[place]), "head": placed(of_head[place])}
@@ -52,11 +53,6 @@ def write(comparison: Comparison, base: Revision, head: Revision, path: Path) ->
         **_changes(comparison, base, head),
     }
     layout.write(layout.render("comparison.html", context, {"charts": specs}), path, "--html")
-
-
-def _short(name: str) -> str:
-    """The name of a side; a full hash is cut to ten digits."""
-    return name[:10] if len(name) == 40 and set(name) <= set("0123456789abcdef") else name
 
 
 def _flips(comparison: Comparison, model: str, head: Revision) -> dict[str, Any]:
@@ -95,7 +91,7 @@ def _confusion(comparison: Comparison, base: Revision, head: Revision) -> Iterat
                 "labels": of.predictions.classes,
                 "table": figures.confusion_table(of, model, lambda *_: "") if model in of.titles else None,
             }
-            for side, of in ((_short(comparison.base), base), (_short(comparison.head), head))
+            for side, of in ((abbreviated(comparison.base), base), (abbreviated(comparison.head), head))
         ]
         yield {"title": title, "halves": halves}
 

@@ -3,10 +3,9 @@
 import math
 from pathlib import Path
 
-import numpy as np
-
 from darkroom.comparison.compare import Comparison
 from darkroom.evaluation import seed_runs
+from darkroom.evaluation.titles import duration
 from darkroom.results.revision import METRICS, PREDICTIONS, Revision
 from darkroom.system import git, lock, rebuilt
 from darkroom.system.errors import UserError
@@ -93,10 +92,12 @@ def markdown(record: Rebuilt | None, head: Revision) -> str:
 
 def contradiction(head: Revision) -> str:
     """A sentence on accuracies in metrics/evaluate.json that are not those of the predictions; "" if all are."""
-    actual = np.searchsorted(head.predictions.classes, head.predictions.actual)
     wrong = []
     for model, probabilities in head.predictions.probabilities.items():
-        said, found = head.scores[model]["accuracy"]["value"], float((probabilities.argmax(1) == actual).mean())
+        said, found = (
+            head.scores[model]["accuracy"]["value"],
+            float((probabilities.argmax(1) == head.predictions.labels).mean()),
+        )
         if not math.isclose(said, found, abs_tol=ROUNDING):
             wrong.append(f"{head.titles[model]}: {said:.3f}, by its predictions {found:.3f}")
     if not wrong:
@@ -117,10 +118,5 @@ def cost(comparison: Comparison, record: Rebuilt | None, head: Revision) -> str:
     seconds = record.seconds if record else {}
     if not all(stage in seconds for stage in stages):
         return f"{lines} How long they take is not known: `darkroom verify --report` measures it."
-    again, whole = (minutes(sum(seconds.get(stage, 0) for stage in some)) for some in (stages, head.lock))
+    again, whole = (duration(sum(seconds.get(stage, 0) for stage in some)) for some in (stages, head.lock))
     return f"{lines} They took {again} where they were rebuilt; all stages took {whole}."
-
-
-def minutes(seconds: float) -> str:
-    """A duration in words."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

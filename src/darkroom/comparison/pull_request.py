@@ -31,7 +31,7 @@ from darkroom.system.markdown import cell, code
 from darkroom.system.rebuilt import Rebuilt
 
 FOLDER = Path("report")  # ignored by Git
-PAGES = ("index.html", "page.html")  # what `darkroom page --output report/` writes
+PAGE = FOLDER / "index.html"  # what `darkroom page` writes
 CHARTS = ("confusion", "roc", "reliability", "curves", "tsne")
 COUNTS = 22  # lines of the table of changed images
 REASONS = 3  # for which the gate is closed; more are counted
@@ -109,9 +109,10 @@ def notes(comparison: Comparison, sides: tuple[Revision, Revision]) -> list[str]
     )
     base, head = map(names.side, sides)
     items.append(f"**Compared:** {head} with {base}. {' '.join(text.tested(comparison).splitlines())}")
-    page = next((name for name in PAGES if (FOLDER / name).is_file()), None)
-    if page:
-        items.append(f"**Page:** {code(page)} in the artifact {code(FOLDER.name)} has every image and every error.")
+    if PAGE.is_file():
+        items.append(
+            f"**Page:** {code(PAGE.name)} in the artifact {code(FOLDER.name)} has every image and every error."
+        )
     return [f"- {item}" for item in items]
 
 
@@ -174,7 +175,7 @@ def of_each_model(comparison: Comparison, sides: tuple[Revision, Revision]) -> I
             note = thumbnails.of_flips(flips, rows, source(), path)
             lines += picture(path, f"{note}:") if note else [NO_IMAGES]
         path = FOLDER / f"confusion_{model}.png"
-        confusion.draw(shared, model, ("before", "now"), path)
+        confusion.draw(shared, model, path)
         lines += ["", "What it takes for what, before → now:", "", confusion.markdown(shared, model)]
         yield "\n".join([*lines, "", *picture(path, "The same as a picture:")])
 
@@ -191,7 +192,7 @@ def folds(comparison: Comparison, sides: tuple[Revision, Revision], record: Rebu
         yield folded("The two trained models", about)
     yield folded("Look-alikes across train and test", text.look_alikes_of(comparison))
     yield folded("Params", text.params(comparison))
-    yield folded("Metrics: what `dvc metrics diff` finds", diff("metrics", sides[0]))
+    yield folded("Metrics: what `dvc metrics diff` finds", metrics_diff(sides[0]))
     yield folded("Where the results of each stage come from", provenance.markdown(record, sides[1]))
 
 
@@ -204,19 +205,19 @@ def charts(sides: tuple[Revision, Revision], prefix: str) -> str:
     return "\n".join(f"![{name}]({prefix}{paths[name]})" for name in shown) or "None: all are those of base."
 
 
-def diff(command: str, base: Revision) -> str:
-    """What `dvc metrics diff` or `dvc params diff` finds against `base`, as a table. DVC's own would take names as Markdown."""
+def metrics_diff(base: Revision) -> str:
+    """What `dvc metrics diff` finds against `base`, as a table. DVC's own would take names as Markdown."""
     try:
-        found = list(rows(command, str(base.commit)))
+        found = list(rows(str(base.commit)))
     except (subprocess.CalledProcessError, ValueError):
-        return f"{code(f'dvc {command} diff {base.name}')} failed. The log has the reason."
+        return f"{code(f'dvc metrics diff {base.name}')} failed. The log has the reason."
     head = ["| file | key | base | head | change |", "|---|---|---:|---:|---:|"]
     return "\n".join([*head, *found]) if found else "No difference."
 
 
-def rows(command: str, base: str) -> Iterator[str]:
-    """A row of a table for each value of metrics or params that differs from the commit `base`."""
-    for path, changes in json.loads(dvc.read(command, "diff", "--json", base)).items():
+def rows(base: str) -> Iterator[str]:
+    """A row of a table for each metric that differs from the commit `base`."""
+    for path, changes in json.loads(dvc.read("metrics", "diff", "--json", base)).items():
         for key, change in changes.items():
             values = (_shown(change.get(side)) for side in ("old", "new", "diff"))
             yield f"| {cell(path)} | {cell(key)} | {' | '.join(values)} |"

@@ -10,7 +10,8 @@ from darkroom.comparison.compare import Comparison, Flip
 from darkroom.comparison.over_seeds import DIFFERENT, GATE
 from darkroom.comparison.verdicts import GONE, NEW, ClassChange, Headline
 from darkroom.evaluation import seed_runs
-from darkroom.evaluation.titles import FEW, METRICS
+from darkroom.evaluation.per_class import FEW
+from darkroom.evaluation.titles import METRICS
 from darkroom.system import json_text
 from darkroom.system.markdown import cell, code
 

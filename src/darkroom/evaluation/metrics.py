@@ -8,7 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import f1_score, precision_recall_fscore_support, roc_auc_score
+
+from darkroom.evaluation.per_class import FEW, Classes, OfClass
 
 CONFIDENCE = 0.95  # of every interval
 LEVEL = 0.05  # of every test
@@ -103,6 +105,32 @@ def ece(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> float:
     """Expected calibration error (Guo et al. 2017): the mean gap between confidence and accuracy, over images."""
     rows = reliability(labels, probabilities, bins)
     return sum(row.images * abs(row.confidence - row.accuracy) for row in rows) / len(labels)
+
+
+def per_class(labels: np.ndarray, predicted: np.ndarray, units: np.ndarray, classes: Sequence[str]) -> Classes:
+    """Each class: scikit-learn's classification report, and the interval of the recall as that of the accuracy.
+
+    Args:
+        labels: int64 (N,), the classes that the images have.
+        predicted: int64 (N,), the classes that the model predicts.
+        units: int64 (N,), the unit of each image, from 0: its group, or the image itself.
+        classes: The class names.
+    """
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, predicted, labels=range(len(classes)), average=None, zero_division=0
+    )
+    found = {}
+    for k, label in enumerate(classes):
+        members, count = labels == k, int(support[k])
+        called = float(precision[k]) if (predicted == k).any() else None
+        if not count:
+            found[label] = OfClass(0, None, None, None, called, None, "few")
+            continue
+        of_members = np.unique(units[members], return_inverse=True)[1]
+        interval = accuracy(labels[members], predicted[members], of_members)
+        few = "few" if count < FEW else ""
+        found[label] = OfClass(count, float(recall[k]), interval["low"], interval["high"], called, float(f1[k]), few)
+    return found
 
 
 def merge_classes(classes: list[str], merge: str | None) -> np.ndarray:

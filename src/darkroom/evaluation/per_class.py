@@ -1,16 +1,12 @@
-"""plots/per_class.csv: what each model does with the test images of each class."""
+"""plots/per_class.csv: what each model does with the test images of each class. `metrics.per_class` computes it."""
 
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from sklearn.metrics import precision_recall_fscore_support
-
-from darkroom.evaluation import metrics
 from darkroom.system.errors import UserError
 
 PATH = "plots/per_class.csv"
@@ -40,32 +36,6 @@ class OfClass(NamedTuple):
 
 Classes = dict[str, OfClass]  # by the name of the class
 HEADER = ("model", "class", *OfClass._fields)
-
-
-def judge(labels: np.ndarray, predicted: np.ndarray, units: np.ndarray, classes: Sequence[str]) -> Classes:
-    """Each class: scikit-learn's classification report, and the interval of the recall as that of the accuracy.
-
-    Args:
-        labels: int64 (N,), the classes that the images have.
-        predicted: int64 (N,), the classes that the model predicts.
-        units: int64 (N,), the unit of each image, from 0: its group, or the image itself.
-        classes: The class names.
-    """
-    precision, recall, f1, support = precision_recall_fscore_support(
-        labels, predicted, labels=range(len(classes)), average=None, zero_division=0
-    )
-    found = {}
-    for k, label in enumerate(classes):
-        members, count = labels == k, int(support[k])
-        called = float(precision[k]) if (predicted == k).any() else None
-        if not count:
-            found[label] = OfClass(0, None, None, None, called, None, "few")
-            continue
-        of_members = np.unique(units[members], return_inverse=True)[1]
-        share = metrics.accuracy(labels[members], predicted[members], of_members)
-        few = "few" if count < FEW else ""
-        found[label] = OfClass(count, float(recall[k]), share["low"], share["high"], called, float(f1[k]), few)
-    return found
 
 
 def recall(of: OfClass) -> dict[str, float]:

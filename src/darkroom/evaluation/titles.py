@@ -1,8 +1,6 @@
-"""What tables show: the metrics in their order with their titles, how a figure is written, and which classes are marked."""
+"""What tables show: the metrics in their order with their titles, and how a figure and a duration are written."""
 
 from collections.abc import Mapping
-
-from darkroom.evaluation.per_class import FEW as FEW
 
 METRICS = {
     "accuracy": "accuracy",
@@ -11,6 +9,11 @@ METRICS = {
     "auroc": "AUROC",
     "ece": "calibration error",
 }
+
+
+def duration(seconds: float) -> str:
+    """A duration as people say it, as in 45 s or 12 min."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def figure(of: Mapping[str, float] | None) -> str:

@@ -156,10 +156,8 @@ def _height(spec: dict[str, Any], y: str) -> int:
 
 def _fitted(spec: dict[str, Any], y: str) -> dict[str, Any]:
     """The single view `spec`, as wide as its place, with its legends below. `y`: the column of its vertical axis."""
-    below = {
-        "orient": "bottom",
-        "layout": {"bottom": {"anchor": "start", "direction": "vertical"}},
-    }  # page.js sets the columns
+    # page.js sets the columns of the legends.
+    below = {"orient": "bottom", "layout": {"bottom": {"anchor": "start", "direction": "vertical"}}}
     config = {**spec.get("config", {}), "legend": below}
     return {
         **{key: value for key, value in spec.items() if key not in ("title", "resolve", "$schema")},

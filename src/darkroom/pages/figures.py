@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import confusion_matrix
 
 from darkroom.data import groups
-from darkroom.evaluation import per_class
+from darkroom.evaluation import metrics, per_class
 from darkroom.pages import charts
 from darkroom.pages.charts import Chart, Rows
 from darkroom.results import revision as revisions
@@ -39,10 +40,10 @@ OfModels = Mapping[str, per_class.Classes]  # by the name of the model
 def classes(revision: Revision) -> OfModels:
     """What each model does with each class of the test images."""
     found = revision.predictions
-    labels = np.searchsorted(found.classes, found.actual)
     units = groups.units(found.groups)
     return {
-        model: per_class.judge(labels, of.argmax(1), units, found.classes) for model, of in found.probabilities.items()
+        model: metrics.per_class(found.labels, of.argmax(1), units, found.classes)
+        for model, of in found.probabilities.items()
     }
 
 
@@ -55,14 +56,6 @@ def by_recall(revision: Revision, of_models: OfModels) -> list[str]:
         return (support < per_class.FEW) + (support == 0), sum(of.recall or 0.0 for of in of_class), label
 
     return sorted(revision.predictions.classes, key=rank)
-
-
-def confusion(revision: Revision, model: str) -> np.ndarray:
-    """How many test images of each class (row) a model takes for each class (column): int64 (K, K)."""
-    found = revision.predictions
-    counts = np.zeros((len(found.classes),) * 2, np.int64)
-    np.add.at(counts, (np.searchsorted(found.classes, found.actual), found.probabilities[model].argmax(1)), 1)
-    return counts
 
 
 def confused_pairs(counts: np.ndarray, most: int) -> list[tuple[int, int, int]]:
@@ -80,8 +73,10 @@ def confusion_table(revision: Revision, model: str, place: Callable[[int, int], 
     `place` gives the link to the images of a class (its number) that are taken for another one.
     """
     labels = revision.predictions.classes
-    counts = confusion(revision, model)
-
+    found = revision.predictions
+    predicted = found.probabilities[model].argmax(1)
+    # How many images of each class (row) are taken for each class (column).
+    counts = confusion_matrix(found.labels, predicted, labels=range(len(labels)))
     if len(labels) > MATRIX:
         pairs = [
             {"actual": labels[i], "predicted": labels[j], "count": images, "link": place(i, j)}
@@ -107,8 +102,9 @@ def confusion_table(revision: Revision, model: str, place: Callable[[int, int], 
     return {"title": revision.titles[model], "rows": rows, "pairs": []}
 
 
-def charts_of(revision: Revision) -> dict[str, list[Chart]]:
-    """The charts of the plots in dvc.yaml, by section."""
+def charts_of(revision: Revision, of_models: OfModels) -> dict[str, list[Chart]]:
+    """The charts of the plots in dvc.yaml, by section. `of_models`: what `classes` gives."""
+    weakest = by_recall(revision, of_models)[:CURVES]
     listed = charts.plots(pipeline.stages())
     found: dict[str, list[Chart]] = {place: [] for place in PLACES.values() if place}
     curves: list[dict[str, str]] = []
@@ -119,7 +115,7 @@ def charts_of(revision: Revision) -> dict[str, list[Chart]]:
             model = path.removeprefix("plots/train_").removesuffix(".csv")
             curves += [{**row, "rev": revision.titles.get(model, model)} for row in rows]
         elif place and rows:
-            found[place] += charts.charts(*_bounded(revision, path, about, rows))
+            found[place] += charts.charts(*_bounded(path, about, rows, weakest))
     if curves:
         about = next(of for path, of in listed.items() if path.startswith("plots/train_"))
         found["training"] = charts.curves(about, curves)
@@ -133,7 +129,7 @@ def _titled(revision: Revision, rows: Sequence[dict[str, str]]) -> list[dict[str
     ]
 
 
-def _bounded(revision: Revision, path: str, about: Mapping[str, str], rows: Rows) -> tuple[dict[str, str], Rows]:
+def _bounded(path: str, about: Mapping[str, str], rows: Rows, weakest: Sequence[str]) -> tuple[dict[str, str], Rows]:
     """The entry of a plot and its rows, for a page that stays small: of many classes, sizes or points only a part."""
     about = dict(about)
     if path == "data/manifest.csv":
@@ -147,8 +143,7 @@ def _bounded(revision: Revision, path: str, about: Mapping[str, str], rows: Rows
     if path == "plots/image_sizes.csv" and len(rows) > SIZES:
         return _rounded(about, rows)
     if rows and "class" in rows[0]:
-        weakest = by_recall(revision, classes(revision))[:CURVES]
-        if len(revision.predictions.classes) > CURVES:
+        if {row["class"] for row in rows} - set(weakest):
             about["title"] += f" (the {CURVES} weakest)"
         rows = [row for row in rows if row["class"] in set(weakest)]
     return about, _thinned(rows) if path == "plots/roc.csv" else rows

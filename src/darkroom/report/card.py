@@ -13,8 +13,8 @@ from darkroom.data import manifest
 from darkroom.data.layout import RAW, SIDES, TRACKED
 from darkroom.data.manifest import Row
 from darkroom.evaluation import per_class
-from darkroom.evaluation.per_class import Classes, OfClass
-from darkroom.evaluation.titles import FEW, METRICS, figure
+from darkroom.evaluation.per_class import FEW, Classes, OfClass
+from darkroom.evaluation.titles import METRICS, figure
 from darkroom.system import lock, params
 from darkroom.system.errors import UserError
 from darkroom.system.files import read_json, write_bytes

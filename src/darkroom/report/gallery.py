@@ -93,27 +93,23 @@ def _by_interest(revision: Revision, points: Sequence[dict[str, str]], suspects:
     yield from tested
 
 
-def _labels(revision: Revision) -> np.ndarray:
-    return np.searchsorted(revision.predictions.classes, revision.predictions.actual)
-
-
 def mistakes(revision: Revision, model: str) -> np.ndarray:
     """The test images about which a model is wrong, the surest mistake first: indices, int64."""
     probabilities = revision.predictions.probabilities[model]
-    wrong = np.flatnonzero(probabilities.argmax(1) != _labels(revision))
+    wrong = np.flatnonzero(probabilities.argmax(1) != revision.predictions.labels)
     return wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")]
 
 
 def least_sure_hits(revision: Revision, model: str) -> np.ndarray:
     """The test images about which a model is right, the least sure first: indices, int64."""
     probabilities = revision.predictions.probabilities[model]
-    right = np.flatnonzero(probabilities.argmax(1) == _labels(revision))
+    right = np.flatnonzero(probabilities.argmax(1) == revision.predictions.labels)
     return right[np.argsort(probabilities[right].max(1), kind="stable")]
 
 
 def _predictions(revision: Revision, index: dict[Key, int]) -> dict[str, list[list[float]]]:
     """Of each model, for each test image with a thumbnail: its number, the class predicted, its probability, the label's."""
-    labels = _labels(revision)
+    labels = revision.predictions.labels
     shown = [(at, index["test", path]) for at, path in enumerate(revision.predictions.paths) if ("test", path) in index]
     return {
         model: [

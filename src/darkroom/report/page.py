@@ -48,14 +48,14 @@ def write(name: str | None, output: Path) -> Path:
     suspects = _suspects(revision)
     pictures = gallery.of_revision(revision, suspects)
     heat, notes = gallery.heat_maps(revision, pictures.rows)
-    drawn = figures.charts_of(revision)
     of_classes = figures.classes(revision)
+    drawn = figures.charts_of(revision, of_classes)
     context = {
         "title": f"Darkroom: {_name(revision)}",
         "name": f"Results of {_name(revision)}",
         "sections": list(SECTIONS.items()),
         "notes": [*notes, *_missing(pictures)],
-        **_verdict(revision, suspects),
+        **_verdict(revision, suspects, of_classes),
         **_data(revision, pictures, suspects),
         **_errors(revision, of_classes),
         **_provenance(revision),
@@ -103,7 +103,7 @@ def _missing(pictures: Gallery) -> list[str]:
     return notes
 
 
-def _verdict(revision: Revision, suspects: Sequence[Suspect]) -> dict[str, Any]:
+def _verdict(revision: Revision, suspects: Sequence[Suspect], of_models: OfModels) -> dict[str, Any]:
     models = list(revision.titles)
     return {
         "better": verdict.better(revision),
@@ -113,7 +113,7 @@ def _verdict(revision: Revision, suspects: Sequence[Suspect]) -> dict[str, Any]:
             (len(gallery.mistakes(revision, model)), link(model=number, show="wrong"))
             for number, model in enumerate(models)
         ],
-        "watch": verdict.to_watch(revision, suspects),
+        "watch": verdict.to_watch(revision, suspects, of_models),
         "tested": len(revision.predictions.paths),
     }
 

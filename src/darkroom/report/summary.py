@@ -5,8 +5,8 @@ from itertools import combinations
 from typing import Any
 
 from darkroom.evaluation import per_class
-from darkroom.evaluation.per_class import Classes
-from darkroom.evaluation.titles import FEW, METRICS
+from darkroom.evaluation.per_class import FEW, Classes
+from darkroom.evaluation.titles import METRICS
 from darkroom.system import params
 from darkroom.system.errors import UserError
 from darkroom.system.files import read_json

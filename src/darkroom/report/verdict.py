@@ -6,8 +6,8 @@ from itertools import combinations
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from darkroom.evaluation.titles import FEW, METRICS, figure
-from darkroom.pages import figures as of_pages
+from darkroom.evaluation.per_class import FEW
+from darkroom.evaluation.titles import METRICS, figure
 from darkroom.pages.figures import OfModels
 from darkroom.results.revision import Revision
 from darkroom.results.suspects import Suspect
@@ -56,10 +56,10 @@ def figures(revision: Revision) -> list[tuple[str, list[str]]]:
     ]
 
 
-def to_watch(revision: Revision, suspects: Sequence[Suspect]) -> list[Note]:
+def to_watch(revision: Revision, suspects: Sequence[Suspect], of_models: OfModels) -> list[Note]:
     """What may be wrong with the models, the data or the figures."""
     return [
-        *_weakest(revision, of_pages.classes(revision)),
+        *_weakest(revision, of_models),
         *_calibration(revision),
         *_leaks(revision),
         *_left_out(revision),

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from darkroom.evaluation.titles import duration
 from darkroom.pages import charts, layout
 from darkroom.system import git, pipeline, progress
 
@@ -100,12 +101,8 @@ def left(stages: Sequence[Stage]) -> str:
     to_come = [one for one in stages[first:] if one.state in ("running", "waiting")]
     known = sum(one.left or 0.0 for one in to_come)
     unknown = [one.name for one in to_come if one.left is None]
-    text = f"about {_minutes(known)} left, if all later stages run"
+    text = f"about {duration(known)} left, if all later stages run"
     return f"{text}; unknown: {', '.join(unknown)}" if unknown else text
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def line(stages: Sequence[Stage]) -> str:
@@ -164,14 +161,10 @@ def table(stages: Sequence[Stage]) -> Any:
     from rich.table import Table
 
     shown = Table(title=left(stages))
-    for column, side in (
-        ("stage", "left"),
-        ("state", "left"),
-        ("epochs", "right"),
-        ("time", "right"),
-        ("left", "right"),
-    ):
-        shown.add_column(column, justify="right" if side == "right" else "left")
+    for column in ("stage", "state"):
+        shown.add_column(column)
+    for column in ("epochs", "time", "left"):
+        shown.add_column(column, justify="right")
     for one in stages:
         shown.add_row(*cells(one))
     return shown
@@ -180,8 +173,8 @@ def table(stages: Sequence[Stage]) -> Any:
 def cells(one: Stage) -> tuple[str, str, str, str, str]:
     """A row of the table."""
     epochs = f"{one.done} of {one.epochs}" if one.epochs and one.state != "waiting" else ""
-    remaining = "" if one.state == "done" else "unknown" if one.left is None else _minutes(one.left)
-    return one.name, one.state, epochs, _minutes(one.elapsed) if one.elapsed else "", remaining
+    remaining = "" if one.state == "done" else "unknown" if one.left is None else duration(one.left)
+    return one.name, one.state, epochs, duration(one.elapsed) if one.elapsed else "", remaining
 
 
 def write_page(stages: Sequence[Stage]) -> None:

@@ -22,16 +22,18 @@ def fetch(row: Row | None, revision: str | None) -> Image.Image:
     try:
         if revision is None:
             return open_rgb(path)
-        return open_rgb(
-            io.BytesIO(_files(Path.cwd(), revision).read_bytes(git.read("rev-parse", "--show-prefix") + path))
-        )
+        files, top = _files(Path.cwd(), revision)
+        return open_rgb(io.BytesIO(files.read_bytes(top + path)))
     except Exception:  # DVC raises many kinds of errors if its cache lacks a file
         return MISSING
 
 
 @cache
-def _files(project: Path, revision: str) -> Any:
-    """The files of a revision of a project, as DVC shows them. Opening it takes a third of a second, so it is opened once."""
+def _files(project: Path, revision: str) -> tuple[Any, str]:
+    """The files of a revision of a project, as DVC shows them, and where the project lies in them.
+
+    Their paths start at Git's top folder. Opening them takes a third of a second, so it is done once.
+    """
     from dvc.api import DVCFileSystem  # slow to import, and needed only here
 
-    return DVCFileSystem(project, rev=revision, subrepos=True)  # paths start at Git's top folder, not at the project's
+    return DVCFileSystem(project, rev=revision, subrepos=True), git.read("rev-parse", "--show-prefix")

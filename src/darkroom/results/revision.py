@@ -48,6 +48,11 @@ class Predictions:
     classes: list[str]
     probabilities: dict[str, np.ndarray]
 
+    @property
+    def labels(self) -> np.ndarray:
+        """The index in `classes` of the class of each image, int64 (N,)."""
+        return np.searchsorted(self.classes, self.actual)
+
 
 @dataclass(frozen=True)
 class Revision:

@@ -18,13 +18,7 @@ DECISIONS = Path("data/review.csv")
 KINDS = ("keep", "relabel", "remove", "unsure")
 LONGEST = 500  # characters of a note
 PATIENCE = 20  # seconds to wait for another `darkroom review`
-FORMULA = (
-    "=",
-    "+",
-    "-",
-    "@",
-    "'",
-)  # with which a spreadsheet takes a cell for a formula, and the mark that prevents it
+FORMULA = tuple("=+-@'")  # with which a spreadsheet takes a cell for a formula, and the mark that prevents it
 
 
 class Decision(NamedTuple):

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from darkroom.evaluation import conformal, unpaired
-from darkroom.evaluation.titles import FEW, METRICS, figure
+from darkroom.evaluation.per_class import FEW
+from darkroom.evaluation.titles import METRICS, figure
 from darkroom.system.markdown import cell
 
 ON_TEST = "the images are those of test"

@@ -62,8 +62,9 @@ def main() -> None:
 
     titles = {name: about.title for name, about in abouts.items()}
     probabilities = {name: of_model.probabilities for name, of_model in answers.items()}
-    write_metrics(test, known, answers, choices, run)
-    write_classes(test, probabilities)
+    units = units_of_side(SPLIT / "test", test.paths)
+    write_metrics(test, known, answers, units, choices, run)
+    write_classes(test, probabilities, units)
     write_predictions(test, titles, probabilities)
     write_roc(test, titles, probabilities)
     write_reliability(test, titles, answers, choices.bins)
@@ -102,10 +103,14 @@ def answers_of(model: Model, test: Folder, run: params.Run) -> Answers:
 
 
 def write_metrics(
-    test: Folder, known: dict[str, dict[str, Any]], answers: dict[str, Answers], choices: Params, run: params.Run
+    test: Folder,
+    known: dict[str, dict[str, Any]],
+    answers: dict[str, Answers],
+    units: np.ndarray,
+    choices: Params,
+    run: params.Run,
 ) -> None:
     """Each model's metrics, the comparison of each pair of models, and the kind of machine. `known` says what each model is."""
-    units = units_of_side(SPLIT / "test", test.paths)
     scores = {
         name: {
             **known[name],
@@ -198,11 +203,10 @@ def compare_pairs(right: dict[str, np.ndarray], units: np.ndarray) -> dict[str, 
     }
 
 
-def write_classes(test: Folder, probabilities: dict[str, np.ndarray]) -> None:
+def write_classes(test: Folder, probabilities: dict[str, np.ndarray], units: np.ndarray) -> None:
     """What each model does with each class."""
-    units = units_of_side(SPLIT / "test", test.paths)
     by_model = {
-        name: per_class.judge(test.labels, by_image.argmax(1), units, test.classes)
+        name: metrics.per_class(test.labels, by_image.argmax(1), units, test.classes)
         for name, by_image in probabilities.items()
     }
     files.write_csv(per_class.PATH, per_class.HEADER, per_class.rows(by_model))

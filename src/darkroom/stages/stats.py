@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from functools import partial
+from itertools import groupby
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -41,10 +42,9 @@ def main() -> None:
     if not paths:
         raise UserError(f"{TRAIN} holds no images: run `dvc repro split` first")
     mean, std, sizes = measure(paths, images.resolution)
-    counts = Counter(path.split("/", 1)[0] for path in paths)
     with files.new_folder("plots/contact_sheets") as folder:
-        for label in counts:
-            members = [path for path in paths if path.startswith(f"{label}/")]
+        for label, of_class in groupby(paths, lambda path: path.split("/", 1)[0]):
+            members = list(of_class)
             step = max(1, len(members) // choices.contact_sheet)  # evenly over the class, not its first few
             shown = [open_rgb(TRAIN / path) for path in members[::step][: choices.contact_sheet]]
             contact_sheet(label, shown, len(members), folder / f"{label}.png")

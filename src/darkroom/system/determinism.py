@@ -54,7 +54,8 @@ def prepare(run: Run) -> None:
     import torch
 
     torch.set_num_threads(run.threads)
-    torch.use_deterministic_algorithms(True)
+    # As use_deterministic_algorithms(True), which also imports torch's compiler: three seconds of each start.
+    torch.set_deterministic_debug_mode("error")
     # By default it also fills every new tensor with NaN, to show reads of uninitialised memory: a fifth of a training step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
