@@ -41,6 +41,7 @@ from darkroom.data import demo  # noqa: E402
 from darkroom.data.tracked import is_demo  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
+LONGEST = 900  # seconds that a command of a test may take: one that waits for a person must not hold up all others
 STAGE = ROOT / "src/darkroom"  # `python STAGE NAME` runs a stage
 TRAVELS = [
     "dvc.yaml",
@@ -132,9 +133,9 @@ def surroundings(**extra: str) -> dict[str, str]:
 
 
 def run(*command: str | Path, cwd: Path, code: int = 0, **extra: str) -> str:
-    """What `command` prints, both streams; it must end with `code`. `extra` are variables of its environment."""
+    """What `command` prints, both streams; it must end with `code` in time. `extra` are variables of its environment."""
     done = subprocess.run(
-        [str(word) for word in command],
+        ["timeout", str(LONGEST), *(str(word) for word in command)],  # ends what it has started, too; exit code 124
         cwd=cwd,
         env=surroundings(**extra),
         stdout=subprocess.PIPE,
