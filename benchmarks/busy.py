@@ -81,7 +81,7 @@ def measure(situation: str, environment: str, images: Path, steps: int) -> Cell:
     training = common.contender_command(*arguments, *ENDLESS)
     other = {QUIET: None, LOOP: BUSY_LOOP, TRAINING: training}[situation]
     with running(other, common.contender_variables(extra)):
-        _, losses, rate = common.run_contender(*arguments, extra=extra).split()
+        _, losses, _, rate = common.run_contender(*arguments, extra=extra).split()
     return Cell(float(rate), losses)
 
 

@@ -3,10 +3,10 @@
     python benchmarks/soak.py [--kills 50] [--seed 0] [STAGE ...]
 
 The project has a slice of the demo and small params; its stages use one thread. Each stage is started again and again until it
-has been killed so many times. The signal is SIGKILL, SIGTERM or SIGINT; the moment is uniform over the time that the stage takes.
-`dvc repro` takes as long as all stages together and is killed a fifth as often. It alone gets the signal: the kernel must end
-the stage that it was running. After each kill, every out that exists must be complete. Whenever a run ends by itself, every
-out must have the bytes of a run that was never killed.
+has been killed so many times, a training each time with 1, 2 or 4 workers. The signal is SIGKILL, SIGTERM or SIGINT; the moment
+is uniform over the time that the stage takes. `dvc repro` takes as long as all stages together and is killed a fifth as often. It
+alone gets the signal: the kernel must end the stage that it was running. After each kill, every out that exists must be complete.
+Whenever a run ends by itself, every out must have the bytes of a run that was never killed.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from darkroom.system.parallel import cores
 
 PER_CLASS = 40  # images
 SMALL = {
-    "run": {"threads": 1},
+    "run": {"threads": 1, "shards": 4},
     "images": {"resolution": 32},
     "evaluate": {"resamples": 100},
     "tsne": {"perplexity": 5},
@@ -41,6 +41,7 @@ SMALL = {
 SMALL_TRAINING = {"epochs": 3, "batch_size": 16, "width": 4, "blocks": 3}
 SPECIAL = {"train_scratch": {"epochs": 6, "ema": 0.9}}  # one training with a running average, one without
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+WORKERS = (1, 1, 2, 4)  # of a training; each run has one of these numbers, and a run goes on with another one
 WHOLE = "dvc repro"
 
 
@@ -86,7 +87,10 @@ def main() -> None:
 
 
 def make_reference(project: Path, targets: list[str]) -> Path:
-    """A small project in which `targets` (all stages if there are none) and what they depend on are built undisturbed."""
+    """A small project in which `targets` (all stages if there are none) and what they depend on are built undisturbed.
+
+    Its trainings are done by one worker.
+    """
     common.make_project(project, SMALL)
     common.change_params(project, small_trainings(common.read_params(project)))
     demo.lay_out(project / "data/raw")
@@ -116,7 +120,7 @@ def soak(target: str, reference: Path, options: argparse.Namespace) -> Count:
     outs = [out for name in names for out in outs_of(name)]
     expected = contents(reference, outs)
     clear(project, outs, target)
-    attempt(target, project, None, 0)  # what is read for the first time is slow
+    attempt(target, project)  # what is read for the first time is slow
     duration = math.inf  # of a run from the beginning to the end, the last one: the machine may be busy at times
 
     count, finished, fresh = Count(), set[str](), True
@@ -125,7 +129,8 @@ def soak(target: str, reference: Path, options: argparse.Namespace) -> Count:
     while count.kills < kills:
         how = generator.choice(SIGNALS) if duration < math.inf else None
         started = time.monotonic()
-        code, printed = attempt(target, project, how, generator.uniform(0, duration) if how else 0)
+        after = generator.uniform(0, duration) if how else 0
+        code, printed = attempt(target, project, how, after, workers=generator.choice(WORKERS))
         epochs = re.findall(r"^epoch +\d+/\d+ ", printed, re.M)
         count.epochs += len(epochs)
         count.redone += sum(epoch in finished for epoch in epochs)
@@ -144,19 +149,22 @@ def soak(target: str, reference: Path, options: argparse.Namespace) -> Count:
             count.differences += any(expected[path] != digest for path, digest in found.items())
             if target != WHOLE:
                 remove(project, outs)  # as DVC does before it starts a stage
-    code, _ = attempt(target, project, None, 0)
+    code, _ = attempt(target, project)
     count.runs += 1
     count.differences += code != 0 or contents(project, outs) != expected
     print(f"{target}: {count}", flush=True)
     return count
 
 
-def attempt(target: str, project: Path, how: signal.Signals | None, after: float) -> tuple[int, str]:
+def attempt(
+    target: str, project: Path, how: signal.Signals | None = None, after: float = 0, workers: int = 1
+) -> tuple[int, str]:
     """Start `target` and, if `how` is given, send it this signal after `after` seconds. Its exit code and what it printed."""
     words = ("dvc", "repro") if target == WHOLE else ("python", "src/darkroom", target)
+    variables = common.variables() | {"DARKROOM_WORKERS": str(workers)}
     with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
         process = subprocess.Popen(
-            common.command(*words), cwd=project, env=common.variables(), stdout=printed, stderr=subprocess.STDOUT
+            common.command(*words), cwd=project, env=variables, stdout=printed, stderr=subprocess.STDOUT
         )
         try:
             process.wait(after if how else None)

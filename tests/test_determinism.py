@@ -13,7 +13,7 @@ pytestmark = pytest.mark.fast
 # A process of its own, because the settings are read once. oneDNN prints its instruction set to standard output.
 ASK = """
 from darkroom.system import determinism, params
-determinism.prepare(params.Run(seed=1, threads=2, mode="portable", device="cpu", precision="float32"))
+determinism.prepare(params.Run(seed=1, threads=2, shards=1, mode="portable", device="cpu", precision="float32"))
 import json, ctypes
 import numpy as np, sklearn, threadpoolctl, torch
 from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__

@@ -297,12 +297,12 @@ def test_the_state_of_another_run_or_a_damaged_one_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    file = resume.path("x", resume.key(b"data"))
+    file = resume.path("x", {"images": "some"})
     resume.save(file, {"weights": torch.ones(3)})
     state = resume.load(file)
     assert state is not None
     assert torch.equal(state["weights"], torch.ones(3))
-    assert resume.load(resume.path("x", resume.key(b"other data"))) is None
+    assert resume.load(resume.path("x", {"images": "others"})) is None
     file.write_bytes(file.read_bytes()[:100])
     assert resume.load(file) is None
     torch.save([1, 2], file)
@@ -312,7 +312,7 @@ def test_the_state_of_another_run_or_a_damaged_one_is_not_taken(
 
 def test_the_newest_states_of_a_stage_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    files = [resume.path("x", resume.key(bytes([number]))) for number in range(resume.KEPT + 2)]
+    files = [resume.path("x", {"images": str(number)}) for number in range(resume.KEPT + 2)]
     for number, file in enumerate(files):
         resume.save(file, {"number": number})
         resume.finish(file, file)

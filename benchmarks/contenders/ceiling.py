@@ -13,7 +13,7 @@ from darkroom.system.params import Run
 
 _, _, MODEL, MODE = sys.argv
 determinism.prepare(
-    Run.model_validate({"seed": 1, "threads": 2, "mode": MODE, "device": "cpu", "precision": "float32"})
+    Run.model_validate({"seed": 1, "threads": 2, "shards": 4, "mode": MODE, "device": "cpu", "precision": "float32"})
 )
 
 import torch  # noqa: E402

@@ -1,16 +1,16 @@
 """An epoch of Darkroom's training loop. AdamW trains both networks, as in the other contenders.
 
-    python ours.py FOLDER MODEL MODE MEMORY [--steps 20] [--epochs 1]
+    python ours.py FOLDER MODEL MODE MEMORY [--steps 20] [--epochs 1] [--shards 4] [--resolution 128]
 
 If the stage keeps a running average of the weights, so does this. MODE is portable or native, MEMORY is images.memory in MiB.
-Prints "ready" after the warm-up, a digest of the losses of all later steps, and images a second.
+Prints "ready" after the warm-up, a digest of gradients of all later steps, the peak of the memory in MiB, and images a second.
 """
 
 import argparse
 import time
 from dataclasses import replace
 
-from darkroom.system import determinism, params
+from darkroom.system import determinism, params, process
 from darkroom.system.params import Run
 
 parser = argparse.ArgumentParser()
@@ -20,14 +20,24 @@ parser.add_argument("mode")
 parser.add_argument("memory", type=int)
 parser.add_argument("--steps", type=int, help="per epoch")
 parser.add_argument("--epochs", type=int, default=1)
+parser.add_argument("--shards", type=int, default=4)
+parser.add_argument("--resolution", type=int, default=128)
 OPTIONS = parser.parse_args()
-RUN = Run.model_validate({"seed": 1, "threads": 2, "mode": OPTIONS.mode, "device": "cpu", "precision": "float32"})
+SETTINGS = {
+    "seed": 1,
+    "threads": 2,
+    "shards": OPTIONS.shards,
+    "mode": OPTIONS.mode,
+    "device": "cpu",
+    "precision": "float32",
+}
+RUN = Run.model_validate(SETTINGS)
 determinism.prepare(RUN)
 
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from conditions import BATCH, RESOLUTION, STEPS, WARM_UP, network  # noqa: E402
+from conditions import BATCH, STEPS, WARM_UP, network  # noqa: E402
 from darkroom.data.images import Folder, list_images, load_folder  # noqa: E402
 from darkroom.networks.checkpoint import About  # noqa: E402
 from darkroom.system.files import sha256  # noqa: E402
@@ -36,25 +46,25 @@ from darkroom.training.recipe import Recipe  # noqa: E402
 
 
 class Recorder(Learner):
-    """A learner that keeps the loss of each step."""
+    """A learner that keeps a number of each step's gradient."""
 
     def __init__(self, task: Task) -> None:
         torch.manual_seed(task.run.seed)  # of the head's weights
         model = network(OPTIONS.model, len(task.train.classes)).to(memory_format=torch.channels_last)
         super().__init__(model, torch.optim.AdamW(model.parameters(), lr=1e-3), task)
-        self.losses: list[float] = []
+        self.kept: list[float] = []
 
-    def step(self, loss: Tensor) -> None:
-        """Keep the loss, then change the weights."""
-        self.losses.append(loss.item())
-        super().step(loss)
+    def step(self, gradient: list[Tensor]) -> None:
+        """Keep the gradient of a bias of the head, then change the weights."""
+        self.kept.append(gradient[-1][0].item())
+        super().step(gradient)
 
 
 def load(count: int) -> Folder:
     """`count` images of the folder, spread over all its classes."""
     paths = list_images(OPTIONS.folder)
     chosen = paths[:: max(1, len(paths) // count)][:count]
-    return load_folder(OPTIONS.folder, RESOLUTION, OPTIONS.memory, paths=chosen)
+    return load_folder(OPTIONS.folder, OPTIONS.resolution, OPTIONS.memory, paths=chosen)
 
 
 def recipe() -> Recipe:
@@ -70,17 +80,18 @@ def main() -> None:
     first = slice(0, WARM_UP * BATCH)
     few = Folder(images.pixels[first], images.labels[first], images.paths[first], images.classes)
     half = [0.5] * 3
-    about = About(OPTIONS.model, OPTIONS.model, {}, images.classes, RESOLUTION, [], half, half, curves=False)
+    about = About(OPTIONS.model, OPTIONS.model, {}, images.classes, OPTIONS.resolution, [], half, half, curves=False)
     task = Task("benchmark", images, few, recipe(), about, RUN)
     learner = Recorder(task)
     train_epoch(learner, replace(task, train=few), 1)
     print("ready", flush=True)
-    learner.losses.clear()
+    learner.kept.clear()
     started = time.perf_counter()
     for epoch in range(OPTIONS.epochs):
         train_epoch(learner, task, 2 + epoch)
     seconds = time.perf_counter() - started
-    print(sha256(repr(learner.losses).encode()))
+    print(sha256(repr(learner.kept).encode()))
+    print(process.peak_memory())
     print(OPTIONS.epochs * len(images.labels) / seconds)
 
 

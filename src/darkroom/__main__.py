@@ -21,9 +21,9 @@ if sys.version_info < (3, 11) or not all(map(find_spec, ("filelock", "pydantic",
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from darkroom import runner  # noqa: E402  (only now is this the right darkroom)
-from darkroom.system import process  # noqa: E402  (only now is this the right darkroom)
+from darkroom.system import process, role  # noqa: E402  (only now is this the right darkroom)
 
-if "DVC_STAGE" in os.environ:
+if "DVC_STAGE" in os.environ or role.of_this_process():
     process.end_with_parent(PARENT)  # else it would go on writing while the next `dvc repro` runs the same stage
 if len(sys.argv) != 2 or sys.argv[1] not in runner.names():
     sys.exit(f"usage: python3 src/darkroom {{{','.join(runner.names())}}}")

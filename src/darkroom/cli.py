@@ -75,6 +75,16 @@ def watch() -> None:
 
 
 @app.command()
+def join(
+    address: Annotated[str, typer.Argument(metavar="HOST:PORT", help="What `dvc repro` on the first machine prints.")],
+) -> None:
+    """Take part in the trainings of another machine, which has the same commit, params and images."""
+    from darkroom.machines.join import join
+
+    join(address)
+
+
+@app.command()
 def demo() -> None:
     """Copy the demo data (2,624 images of solar cells, CC BY-NC-SA 4.0) to data/raw."""
     from darkroom.data import demo

@@ -3,16 +3,18 @@
 import errno
 import importlib
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
-from darkroom.system import inputs, params, pins, pipeline, process, progress
-from darkroom.system.errors import UserError
+from darkroom.system import inputs, params, pins, pipeline, process, progress, role
+from darkroom.system.errors import LostWorkerError, UserError
 
 # A stage, and what torch needs, are imported by name, so that only the stages that use them depend on them.
 STAGES = Path(__file__).with_name("stages")
 COMPUTES = "models"  # a stage that depends on requirements/models.txt computes with torch
+LOST = 3  # the exit code of a worker that misses another one
 # What a user can do about an OSError that is not a bug.
 WAYS_OUT = {
     **dict.fromkeys(
@@ -29,6 +31,8 @@ def run_stage(name: str) -> int:
     Whatever the stage depends on must not change while it runs. If it does, the outs are removed: DVC would record them as
     the results of the change.
     """
+    if here := role.of_this_process():
+        return _run_worker(name, here)
     started = time.monotonic()
     try:
         with process.alone(name), progress.noted(name):
@@ -54,6 +58,28 @@ def run_stage(name: str) -> int:
         return 2
     except KeyboardInterrupt:
         print(f"\ndarkroom {name}: interrupted; the next run goes on from the last finished epoch", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run_worker(name: str, here: role.Role) -> int:
+    """Run a stage as a further worker of a training, which writes nothing, and return its exit code.
+
+    A mistake of the user's is the same in all workers. The first of each machine says what it is.
+    """
+    if here.rank is not None:
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # the terminal sends it to all; this worker ends with the first one
+    try:
+        with params.held():
+            prepare(name)
+            importlib.import_module(f"darkroom.stages.{name}").main()
+    except UserError as error:
+        if here.rank is None:
+            print(f"darkroom {name}: {error}", file=sys.stderr)
+        return LOST if isinstance(error, LostWorkerError) else 2
+    except KeyboardInterrupt:
         return 130
     return 0
 

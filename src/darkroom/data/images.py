@@ -11,6 +11,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps
 
+from darkroom.system import role
 from darkroom.system.errors import UserError
 from darkroom.system.parallel import in_threads
 
@@ -41,12 +42,14 @@ class Folder:
         labels: int64 (N,), indices into `classes`.
         paths: N POSIX paths relative to the folder, `class/.../name`.
         classes: The class names, sorted.
+        file: What holds the pixels, so that other processes can map them; it has no name, and closes with the last of them.
     """
 
     pixels: np.ndarray
     labels: np.ndarray
     paths: list[str]
     classes: list[str]
+    file: IO[bytes] | None = None
 
 
 def open_image(path: str | Path | IO[bytes]) -> Image.Image:
@@ -131,18 +134,6 @@ def load_folder(
     if not every:
         raise UserError(f"{folder} holds no images: run `dvc repro split` first")
 
-    pixels = _room_for((len(paths), resolution, resolution, 3), memory)
-
-    def decode(index: int) -> None:
-        try:
-            pixels[index] = resized(open_rgb(folder / paths[index]), resolution)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(
-                f"{folder / paths[index]} cannot be decoded ({error}): run `dvc repro split` again"
-            ) from None
-
-    for _ in in_threads(decode, range(len(paths))):
-        pass
     names = [path.split("/", 1)[0] for path in paths]
     found = sorted({path.split("/", 1)[0] for path in every})
     classes = found if classes is None else classes
@@ -150,29 +141,55 @@ def load_folder(
         raise UserError(
             f"{folder} has the class {unknown[0]!r}, which is none of {classes}: run `dvc repro` to build all of it anew"
         )
-    return Folder(pixels, np.searchsorted(classes, names).astype(np.int64), paths, classes)
+    labels = np.searchsorted(classes, names).astype(np.int64)
+    shape = len(paths), resolution, resolution, 3
+    here = role.of_this_process()
+    if here and folder.name in here.pixels:
+        file: IO[bytes] = os.fdopen(here.pixels[folder.name], "r+b")
+        return Folder(np.memmap(file, np.uint8, "r+", shape=shape), labels, paths, classes, file)
+    file = _room_for(math.prod(shape), memory)
+    pixels = np.memmap(file, np.uint8, "w+", shape=shape)
+    _decode(folder, paths, pixels)
+    return Folder(pixels, labels, paths, classes, file)
 
 
-def _room_for(shape: tuple[int, ...], memory: int) -> np.ndarray:
-    """A uint8 array of `shape`: in memory if it takes at most `memory` MiB, else in a file that is mapped to memory.
+def _decode(folder: Path, paths: list[str], pixels: np.ndarray) -> None:
+    """Decode the images into `pixels`, uint8 (N, resolution, resolution, 3).
 
-    The file has no name, so that it disappears with the process. Its room on the disk is taken at once: a disk that fills
-    up later would kill the process without a message.
+    Raises:
+        UserError: An image cannot be decoded.
+    """
+
+    def decode(index: int) -> None:
+        try:
+            pixels[index] = resized(open_rgb(folder / paths[index]), pixels.shape[1])
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(
+                f"{folder / paths[index]} cannot be decoded ({error}): run `dvc repro split` again"
+            ) from None
+
+    for _ in in_threads(decode, range(len(paths))):
+        pass
+
+
+def _room_for(size: int, memory: int) -> IO[bytes]:
+    """An empty file without a name for `size` bytes: in memory if they are at most `memory` MiB, else on the disk.
+
+    Its room on the disk is taken at once: a disk that fills up later would kill the process without a message.
 
     Raises:
         UserError: There is no room on the disk.
     """
-    size = math.prod(shape)
-    if size <= memory * 2**20:
-        return np.empty(shape, np.uint8)
+    if size <= memory * 2**20 and hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("pixels"), "w+b")
     SPILL.mkdir(exist_ok=True)
-    with tempfile.TemporaryFile(dir=SPILL) as file:
-        if hasattr(os, "posix_fallocate"):
-            try:
-                os.posix_fallocate(file.fileno(), 0, size)
-            except OSError as error:
-                raise UserError(
-                    f"{SPILL.absolute()} has no room for {size / 2**20:,.0f} MiB of pixels ({error.strerror}): make "
-                    "room there, or raise images.memory in params.yaml"
-                ) from None
-        return np.memmap(file, np.uint8, "w+", shape=shape)
+    file = tempfile.TemporaryFile(dir=SPILL)  # noqa: SIM115  (the caller closes it)
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            raise UserError(
+                f"{SPILL.absolute()} has no room for {size / 2**20:,.0f} MiB of pixels ({error.strerror}): make room there, or "
+                "raise images.memory in params.yaml"
+            ) from None
+    return file

@@ -10,7 +10,7 @@ from torch.nn import functional
 from darkroom.inference import settings
 from darkroom.inference.predictor import Explain
 from darkroom.networks import forward, registry
-from darkroom.system import device
+from darkroom.system import device, parallel
 from darkroom.system.errors import UserError
 
 
@@ -40,7 +40,9 @@ def of_model(model: registry.Model) -> Explain:
     def explain(pixels: np.ndarray, classes: np.ndarray) -> np.ndarray:
         model.network.to(device.choose(settings.RUN)).eval()
         target = torch.from_numpy(classes)
+        torch.set_num_threads(parallel.cores())  # Captum cannot make several passes at a time
         views = [_maps(grad_cam, model, pixels, target, flip) for flip in forward.views(model.about)]
+        torch.set_num_threads(settings.RUN.threads)
         return _scaled(torch.stack(views).mean(0), model.about.resolution)
 
     return explain

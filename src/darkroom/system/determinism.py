@@ -59,6 +59,7 @@ def prepare(run: Run) -> None:
     # By default it also fills every new tensor with NaN, to show reads of uninitialised memory: a fifth of a training step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32; on by default, for convolutions
     torch.set_flush_denormal(True)
 
 

@@ -3,6 +3,7 @@
 import platform
 from contextlib import AbstractContextManager
 
+import numpy as np
 import torch
 
 from darkroom.system import machine, pins
@@ -28,6 +29,14 @@ def precision(run: Run) -> AbstractContextManager[None]:
     return torch.autocast(choose(run).type, torch.bfloat16, enabled=run.precision == "bfloat16")
 
 
+def resident(pixels: np.ndarray, where: torch.device) -> torch.Tensor:
+    """The pixels of an epoch: on the GPU if they take at most half of its free memory, else where they are."""
+    held = torch.from_numpy(pixels)
+    if where.type == "cuda" and pixels.nbytes <= torch.cuda.mem_get_info()[0] // 2:
+        return held.to(where)
+    return held
+
+
 def kind(run: Run) -> dict[str, str]:
     """All about this machine and the section `run` that decides the bytes of a result. Call it after `determinism.prepare`.
 
@@ -39,6 +48,7 @@ def kind(run: Run) -> dict[str, str]:
         "precision": run.precision,
         "mode": run.mode,
         "threads": str(run.threads),
+        "shards": str(run.shards),
         "architecture": platform.machine(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
     }

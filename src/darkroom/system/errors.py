@@ -7,3 +7,7 @@ class UserError(Exception):
     The runner and the command line print it without a traceback and exit with 2. Any other exception is a bug and keeps its
     traceback.
     """
+
+
+class LostWorkerError(UserError):
+    """A process that shares the work is gone. The others end, too, and the next run goes on."""

@@ -25,14 +25,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`map(work, items)` in threads, in order. At most four items per core are under way at a time.
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item], count: int | None = None) -> Iterator[Result]:
+    """`map(work, items)` in `count` threads (None: one per core), in order. At most four items per thread are under way.
 
-    Threads are enough where `work` releases Python's lock, as Pillow does while it decodes and resizes.
+    Threads are enough where `work` releases Python's lock, as Pillow does while it decodes and torch while it computes.
     """
+    count = count or cores()
+    if count == 1:
+        yield from map(work, items)
+        return
     stream = iter(items)
-    with ThreadPoolExecutor(cores()) as pool:
-        waiting = [pool.submit(work, item) for item in islice(stream, 4 * cores())]
+    with ThreadPoolExecutor(count) as pool:
+        waiting = [pool.submit(work, item) for item in islice(stream, 4 * count)]
         while waiting:
             yield waiting.pop(0).result()
             waiting.extend(pool.submit(work, item) for item in islice(stream, 1))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from darkroom.system.errors import UserError
 
@@ -20,6 +20,17 @@ Count = Annotated[int, Field(ge=1)]
 
 
 _held: dict[str, Any] | None = None  # what `held` holds
+
+
+def power_of_two(value: int) -> int:
+    """Return `value` if it is a power of two; for pydantic's validators.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if value & (value - 1):
+        raise ValueError(f"{value} is not a power of two: say 1, 2, 4, 8 and so on")
+    return value
 
 
 class Section(BaseModel):
@@ -36,6 +47,7 @@ class Run(Section):
 
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     threads: Annotated[int, Field(ge=1, le=1024)]
+    shards: Annotated[int, Field(ge=1, le=1024), AfterValidator(power_of_two)]
     mode: Literal["portable", "native"]
     device: Literal["cpu", "cuda"]
     precision: Literal["float32", "bfloat16"]

@@ -17,11 +17,12 @@ from darkroom.data.images import Folder
 from darkroom.networks.checkpoint import About, plain
 from darkroom.networks.classifier import Classifier
 from darkroom.networks.forward import as_tensor, normalised, score
-from darkroom.system import device, progress
+from darkroom.system import device, progress, workers
 from darkroom.system.errors import UserError
 from darkroom.system.params import Run
-from darkroom.training import history, optimizers, resume
+from darkroom.training import batch_norm, history, optimizers, resume
 from darkroom.training.augmentation import augment, draw
+from darkroom.training.batch_norm import Statistics
 from darkroom.training.history import Epoch
 from darkroom.training.randomness import generator, seed_dropout
 from darkroom.training.recipe import Recipe
@@ -58,7 +59,14 @@ class Learner:
     """A model with its optimizer, its schedule and the running average of its weights."""
 
     def __init__(self, model: Classifier, optimizer: torch.optim.Optimizer, task: Task) -> None:
+        self.task = task
         self.model = model.to(device.choose(task.run))
+        self.weight = class_weights(task)
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        # Kept all the time: gradients that come and go between the maps of a pass would break up the memory, 200 MiB more.
+        self.gradient = [torch.zeros_like(parameter) for parameter in self.parameters]
+        for parameter, gradient in zip(self.parameters, self.gradient, strict=True):
+            parameter.grad = gradient
         self.optimizer = optimizer
         self.schedule = optimizers.schedule(task.recipe, optimizer, task.steps)
         self.ema: AveragedModel | None = None
@@ -70,10 +78,35 @@ class Learner:
         """The model that val scores and that is kept: the running average of the weights, if there is one."""
         return self.ema.module if self.ema else self.model
 
-    def step(self, loss: Tensor) -> None:
-        """Change the weights so that `loss` falls."""
-        self.optimizer.zero_grad()
+    def part(self, images: Tensor, labels: Tensor, of_batch: Tensor, running: Statistics) -> list[Tensor]:
+        """What a shard adds to a step: the gradients, BatchNorm's statistics, and (the sum of its images' losses, its hits).
+
+        Args:
+            images, labels: Of the shard, which may be empty.
+            of_batch: The labels of the whole batch. What is minimised is the mean loss over the batch, weighted by class.
+            running: Of this epoch.
+        """
+        share = len(labels) / len(of_batch)
+        if not share:
+            empty = [*self.parameters, *running.of_shard(0), torch.empty(2, device=images.device)]
+            return [torch.zeros_like(tensor) for tensor in empty]
+        with device.precision(self.task.run):
+            logits = self.model(images).float()
+        losses = functional.cross_entropy(
+            logits, labels, self.weight, label_smoothing=self.task.recipe.label_smoothing, reduction="sum"
+        )
+        loss = losses / (len(of_batch) if self.weight is None else self.weight[of_batch].sum())
+        for gradient in self.gradient:
+            gradient.zero_()
         loss.backward()
+        hits = (logits.argmax(1) == labels).sum()
+        of_shard = [gradient.clone() for gradient in self.gradient]
+        return [*of_shard, *running.of_shard(share), torch.stack([loss.detach() * len(of_batch), hits])]
+
+    def step(self, gradient: list[Tensor]) -> None:
+        """Change the weights against the `gradient`."""
+        for kept, new in zip(self.gradient, gradient, strict=True):
+            kept.copy_(new)
         self.optimizer.step()
         self.schedule.step()
         if self.ema:
@@ -123,8 +156,9 @@ def fit(model: Classifier, optimizer: torch.optim.Optimizer, task: Task, state_f
         if history.best(epochs) is epochs[-1]:
             best = plain(learner.scored.state_dict())
         rows = [astuple(epoch) for epoch in epochs]
-        resume.save(state_file, {"learner": learner.state_dict(), "epochs": rows, "best": best})
-        progress.epochs(task.stage, task.recipe.epochs, *history.table(epochs))
+        if workers.is_first():
+            resume.save(state_file, {"learner": learner.state_dict(), "epochs": rows, "best": best})
+            progress.epochs(task.stage, task.recipe.epochs, *history.table(epochs))
         tqdm.write(history.describe(epochs[-1], task.recipe.epochs))  # after saving: what is logged is kept
     for line in history.explain(epochs, len(task.val.labels)):
         tqdm.write(line)
@@ -132,12 +166,19 @@ def fit(model: Classifier, optimizer: torch.optim.Optimizer, task: Task, state_f
     return epochs
 
 
-def identity(model: Classifier, task: Task) -> str:
-    """A digest of all that decides how the training of `model` goes. A killed training is resumed only if it is the same."""
-    weights = b"".join(tensor.numpy().tobytes() for tensor in plain(model.state_dict()).values())
-    settings = (task.recipe.model_dump(), asdict(task.about), task.run.model_dump(), device.made_by(task.run))
-    images = (task.train.pixels, task.train.labels, task.val.pixels, task.val.labels)
-    return resume.key(*settings, weights, *images)
+def identity(model: Classifier, task: Task) -> dict[str, str]:
+    """A digest of each thing that decides how the training of `model` goes, by what a user calls it.
+
+    A killed training is resumed, and another machine may take part in it, only if all are the same.
+    """
+    made_by = device.made_by(task.run)
+    return {
+        "code": resume.digest_of_code(),
+        "params": resume.digest(task.recipe.model_dump(), asdict(task.about), task.run.model_dump()),
+        "packages or kind of machine": resume.digest(made_by),
+        "images": resume.digest(task.train.pixels, task.train.labels, task.val.pixels, task.val.labels),
+        "first weights": resume.digest(*(tensor.numpy() for tensor in plain(model.state_dict()).values())),
+    }
 
 
 def run_epoch(learner: Learner, task: Task, number: int) -> Epoch:
@@ -160,31 +201,45 @@ def run_epoch(learner: Learner, task: Task, number: int) -> Epoch:
 def train_epoch(learner: Learner, task: Task, number: int) -> tuple[float, float]:
     """One pass over the training images. Return the mean loss and the accuracy."""
     set_training(learner.model, task.fixed_statistics)
-    weight = class_weights(task)
-    total, hits = 0.0, 0
-    for images, labels in batches(task, number):
-        with device.precision(task.run):
-            logits = learner.model(images).float()
-        loss = functional.cross_entropy(logits, labels, weight, label_smoothing=task.recipe.label_smoothing)
-        learner.step(loss)
-        total += loss.item() * len(labels)
-        hits += int((logits.argmax(1) == labels).sum())
-    count = len(task.train.labels)
-    return total / count, hits / count
+    totals = torch.zeros(2, dtype=torch.float64, device=device.choose(task.run))
+    with batch_norm.statistics(learner.model) as running:
+        for labels, shards in batches(task, number):
+            parts = (learner.part(images, of_shard, labels, running) for images, of_shard in shards)
+            *step, loss_and_hits = workers.sum_of_all(workers.tree_sum(parts))
+            running.update(step[len(learner.parameters) :])
+            learner.step(step[: len(learner.parameters)])
+            totals += loss_and_hits.double()
+    loss, accuracy = (totals / len(task.train.labels)).tolist()
+    return loss, accuracy
 
 
-def batches(task: Task, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The training images of one epoch in random order, augmented: the network's input and the labels of each batch."""
+def batches(task: Task, number: int) -> Iterator[tuple[Tensor, Iterator[tuple[Tensor, Tensor]]]]:
+    """The training images of one epoch in random order: the labels of each batch, and the shards of it that are this worker's.
+
+    A shard is the network's input, augmented, and the labels. The global generator of torch, from which dropout draws, is seeded
+    before each.
+    """
     seed, count, where = task.run.seed, len(task.train.labels), device.choose(task.run)
-    order = torch.randperm(count, generator=generator(seed, number, "order"))
-    draws = draw(task.recipe.augment, seed, number, count)
-    every = torch.from_numpy(task.train.labels)
-    seed_dropout(seed, number)
-    what = f"epoch {number}/{task.recipe.epochs}"
-    for batch in tqdm(torch.tensor_split(order, task.steps), what, unit="batch", leave=False, disable=None):
-        pixels = as_tensor(task.train.pixels[batch.numpy()], where)
-        of_batch = {name: numbers[batch].to(where) for name, numbers in draws.items()}
-        yield normalised(augment(pixels, of_batch, task.recipe.augment), task.about), every[batch].to(where)
+    order = torch.randperm(count, generator=generator(seed, number, "order")).to(where)
+    draws = {name: numbers.to(where) for name, numbers in draw(task.recipe.augment, seed, number, count).items()}
+    every = torch.from_numpy(task.train.labels).to(where)
+    pixels = device.resident(task.train.pixels, where)
+
+    def shards(step: int, batch: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        parts = torch.tensor_split(batch, task.run.shards)
+        for at in workers.share(len(parts)):
+            shard = parts[at]
+            images = as_tensor(pixels[shard.to(pixels.device)].to(where))
+            of_shard = {name: numbers[shard] for name, numbers in draws.items()}
+            seed_dropout(seed, number, step, at)
+            yield normalised(augment(images, of_shard, task.recipe.augment), task.about), every[shard]
+
+    every_step = torch.tensor_split(order, task.steps)
+    hidden = None if workers.is_first() else True  # None: unless this is a terminal
+    for step, batch in enumerate(
+        tqdm(every_step, f"epoch {number}/{task.recipe.epochs}", unit="batch", leave=False, disable=hidden)
+    ):
+        yield every[batch], shards(step, batch)
 
 
 def set_training(model: torch.nn.Module, fixed_statistics: bool) -> None:

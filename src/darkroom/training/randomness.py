@@ -10,9 +10,9 @@ def generator(seed: int, epoch: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(_number(seed, epoch, purpose))
 
 
-def seed_dropout(seed: int, epoch: int) -> None:
-    """Seed torch's global generator, from which dropout draws."""
-    torch.manual_seed(_number(seed, epoch, "dropout"))
+def seed_dropout(seed: int, epoch: int, step: int, shard: int) -> None:
+    """Seed torch's global generator, from which dropout and stochastic depth draw, for one shard of one batch."""
+    torch.manual_seed(_number(seed, epoch, f"dropout:{step}:{shard}"))
 
 
 def _number(seed: int, epoch: int, purpose: str) -> int:

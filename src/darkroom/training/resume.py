@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from darkroom.system import workers
 from darkroom.system.files import write_bytes
 from darkroom.system.lock import LOCK
 
@@ -18,22 +19,26 @@ FOLDER = Path(".darkroom/state")  # ignored by Git and unknown to DVC; has a fol
 KEPT = 4  # states per stage; one of the default fine-tuned model takes 55 MB
 
 
-def key(*parts: bytes | np.ndarray | Mapping[str, Any]) -> str:
-    """A digest of `parts`, which decide how a training goes, and of the loaded modules of darkroom."""
-    digest = hashlib.sha256()
-    loaded = sorted(name for name in sys.modules if name.split(".")[0] == "darkroom")
-    code = [Path(str(sys.modules[name].__file__)).read_bytes() for name in loaded]
-    for part in (*parts, *code):
-        data = json.dumps(part, sort_keys=True).encode() if isinstance(part, Mapping) else part
+def digest(*parts: np.ndarray | Mapping[str, Any]) -> str:
+    """The SHA-256 of `parts`."""
+    found = hashlib.sha256()
+    for part in parts:
+        data = json.dumps(part, sort_keys=True).encode() if isinstance(part, Mapping) else np.ascontiguousarray(part)
         view = memoryview(data)  # type: ignore[arg-type]  # the bytes of an array, without a copy
-        digest.update(view.nbytes.to_bytes(8, "big"))
-        digest.update(view)
-    return digest.hexdigest()
+        found.update(view.nbytes.to_bytes(8, "big"))
+        found.update(view)
+    return found.hexdigest()
 
 
-def path(stage: str, key_of_training: str) -> Path:
-    """The file of the state of one training of `stage`."""
-    return FOLDER / stage / f"{key_of_training[:16]}.pt"
+def digest_of_code() -> str:
+    """A digest of the loaded modules of darkroom."""
+    loaded = sorted(name for name in sys.modules if name.split(".")[0] == "darkroom")
+    return digest({name: Path(str(sys.modules[name].__file__)).read_text(encoding="utf-8") for name in loaded})
+
+
+def path(stage: str, identity: Mapping[str, str]) -> Path:
+    """The file of the state of the training of `stage` with this `loop.identity`."""
+    return FOLDER / stage / f"{digest(identity)[:16]}.pt"
 
 
 def save(file: Path, state: Mapping[str, Any]) -> None:
@@ -50,11 +55,15 @@ def save(file: Path, state: Mapping[str, Any]) -> None:
 
 
 def load(file: Path) -> dict[str, Any] | None:
-    """The state that `save` kept in `file`, or None."""
-    _remove_recorded(file.parent)
-    _done(file).unlink(missing_ok=True)
+    """The state that `save` kept in `file`, or None. All workers get what the first one finds."""
+    content = b""
+    if workers.is_first():
+        _remove_recorded(file.parent)
+        _done(file).unlink(missing_ok=True)
+        content = file.read_bytes() if file.exists() else b""
+    content = workers.from_first(content)
     try:
-        state = torch.load(file, weights_only=True)
+        state = torch.load(io.BytesIO(content), weights_only=True)
     except Exception:  # missing or damaged: the training starts from the beginning
         return None
     return state if isinstance(state, dict) else None

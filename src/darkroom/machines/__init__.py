@@ -1,0 +1,1 @@
+"""`darkroom join`: this machine takes part in the trainings of another one."""
