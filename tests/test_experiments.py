@@ -1,11 +1,16 @@
 """Experiments, seeds and the search, on a real repository."""
 
+import os
 import shutil
 import signal
+import socket
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import yaml
 
@@ -157,6 +162,65 @@ def test_the_search_goes_on_after_it_was_killed(small: Path) -> None:
     run("git", "checkout", "-q", ".", cwd=small)
     (small / "tune.yaml").write_text(SPACE.replace("0.3", "0.4"))
     assert "was begun with other search space" in run(*search, "1", cwd=small, code=2)
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """The URL of an empty PostgreSQL database on loopback."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        pytest.skip("PostgreSQL is not installed here (apt install postgresql)")
+    with tempfile.TemporaryDirectory(prefix="postgres-") as temporary, socket.socket() as free:
+        folder = Path(temporary)
+        someone: list[str | Path] = []
+        if os.getuid() == 0:  # the server refuses to run as root
+            shutil.chown(folder, "postgres")
+            someone = ["runuser", "-u", "postgres", "--"]
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        run(*someone, programs[-1] / "initdb", "-D", folder / "data", "-A", "trust", "-U", "postgres", cwd=folder)
+        server = [*someone, programs[-1] / "pg_ctl", "-D", folder / "data", "-w"]
+        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
+        run(*server, "-l", folder / "log", "-o", options, "start", cwd=folder)
+        try:
+            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        finally:
+            run(*server, "-m", "fast", "stop", cwd=folder)
+
+
+def test_two_clones_share_a_search_in_a_database_and_one_is_killed(small: Path, tmp_path: Path, database: str) -> None:
+    """Both find the database empty. No trial is lost, none is run twice, and both say how to get the best one."""
+    clones = [small, copy_of(small, tmp_path / "other clone")]
+    for clone in clones:
+        (clone / "tune.yaml").write_text(SPACE)
+    search = ("darkroom", "tune", "--name", "shared", "--storage", database, "--trials")
+    first, second = (
+        subprocess.Popen(
+            [*search, "3"], cwd=clone, env=surroundings(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for clone in clones
+    )
+    assert first.stdout is not None
+    assert next(line for line in first.stdout if line.startswith("trial"))
+    first.kill()
+    first.communicate()
+    printed, _ = second.communicate()
+    assert second.returncode == 0, printed
+    printed = run(*search, "2", cwd=small)
+
+    study = optuna.load_study(study_name="shared", storage=database)
+    ended = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
+    assert [trial.number for trial in study.trials if trial.state.name == "RUNNING"] == []
+    assert len(ended) == 1 + 3 + 2
+    assert len({str(trial.params) for trial in ended}) == len(ended)
+    kept = [{name for _, name in experiments(clone)} for clone in clones]
+    complete = {f"tune-shared-{trial.number}" for trial in ended if trial.state.name == "COMPLETE"}
+    assert complete == kept[0] | kept[1]
+    assert not kept[0] & kept[1]
+    best = f"tune-shared-{study.best_trial.number}"
+    here, there = f"dvc exp apply {best}`, then", f"in `{clones[1]}`. Train it again here"
+    assert "None is better" in printed or (here if best in kept[0] else there) in printed
 
 
 @pytest.mark.fast

@@ -1,11 +1,15 @@
 """Search for better params. Optuna proposes them, DVC runs each trial as an experiment, and only the val loss decides."""
 
+import contextlib
 import json
 import os
+import random
 import re
+import shlex
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -15,7 +19,7 @@ from darkroom.experiments import clone, search_space
 from darkroom.experiments.search_space import Dimension, Space
 from darkroom.pictures.palette import COLOURS
 from darkroom.pictures.style import panels
-from darkroom.system import git, params
+from darkroom.system import dvc, git, params
 from darkroom.system.errors import UserError
 from darkroom.system.trees import value_at
 
@@ -23,7 +27,7 @@ try:
     import optuna
     from optuna.storages.journal import JournalFileBackend
     from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 except ImportError:
     raise UserError("the search needs Optuna: `pip install -r requirements/extras/tune.txt`") from None
 
@@ -33,6 +37,7 @@ FOLDER = Path(".darkroom/tune")
 EPOCH = re.compile(r"^epoch +(\d+)/\d+ .* val loss ([\d.]+)")  # a line of `history.describe`
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 DIVERGED = "the training diverged"  # part of the message of `loop.run_epoch`
+TRIES = 5  # to open a database that others make at the same time
 PATIENCE = 30  # seconds that DVC has to remove the temporary copy of a stopped trial
 INPUTS = ("params.yaml", "dvc.yaml", "src", "requirements", "data")  # these are the same for all trials of a study
 
@@ -78,6 +83,7 @@ def try_one(study: optuna.Study, name: str, space: Space, head: clone.Clone) -> 
     """
     trial = study.ask()
     trial.set_user_attr("process", f"{socket.gethostname()} {os.getpid()}")
+    trial.set_user_attr("folder", str(Path.cwd()))
     changes = {key: propose(trial, key, dimension) for key, dimension in space.params.items()}
     loss = attempt(trial, head, space.stage, experiment(name, trial.number), changes)
     state = optuna.trial.TrialState.PRUNED if loss is None else optuna.trial.TrialState.COMPLETE
@@ -109,19 +115,32 @@ def open_study(
     try:
         study = optuna.create_study(
             study_name=name,
-            storage=storage or optuna.storages.JournalStorage(JournalFileBackend(str(log))),
+            storage=opened(storage) if storage else optuna.storages.JournalStorage(JournalFileBackend(str(log))),
             sampler=optuna.samplers.TPESampler(seed=None, constant_liar=True),
             # The val loss varies much while the learning rate is high, so that only the worst quarter of the trials is pruned.
             pruner=optuna.pruners.PercentilePruner(75.0, n_startup_trials=4, n_warmup_steps=epochs // 3),
             direction="minimize",
             load_if_exists=True,
         )
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{where} needs the package {error.name}: install it; requirements/extras/tune.txt has that of PostgreSQL"
+        ) from None
     except (SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, OSError, ValueError) as error:
         remedy = "name a database" if storage else "move it away"
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{where} cannot hold the study ({reason}): {remedy}") from None
     _check_inputs(study, name, space, commit)
     return study
+
+
+def opened(storage: str) -> optuna.storages.BaseStorage:
+    """The database `storage`. Several workers may make its tables at the same time: all but one fail, and then find them."""
+    for _ in range(TRIES):
+        with contextlib.suppress(IntegrityError, ProgrammingError):
+            return optuna.storages.get_storage(storage)
+        time.sleep(random.uniform(0.1, 1))
+    return optuna.storages.get_storage(storage)
 
 
 def without_password(storage: str) -> str:
@@ -283,8 +302,21 @@ def as_markdown(study: optuna.Study, name: str, defaults: Mapping[str, Any]) -> 
     if done and done[0].params == defaults:
         lines += ["", "None is better than the params as they are."]
     elif done:
-        lines += ["", f"Take the best one: `dvc exp apply {experiment(name, done[0].number)}`, then `dvc repro`."]
+        lines += ["", how_to_take(done[0], experiment(name, done[0].number))]
     return "\n".join(lines) + "\n"
+
+
+def how_to_take(trial: optuna.trial.FrozenTrial, name: str) -> str:
+    """How to get the params and the model of a trial, whose experiment may lie in another clone."""
+    if dvc.experiments(name):
+        return f"Take the best one: `dvc exp apply {name}`, then `dvc repro`."
+    host = str(trial.user_attrs.get("process", "another machine")).rpartition(" ")[0]
+    settings = " ".join(f"-S {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in trial.params.items())
+    return (
+        f"The best one was run on {host} in `{trial.user_attrs.get('folder', 'another folder')}`. Train it again here, with "
+        f"the same bytes: `dvc exp run {settings}`. Or there `dvc exp push origin {name}`, here `dvc exp pull origin {name}` "
+        f"and `dvc exp apply {name}`; this needs a DVC remote."
+    )
 
 
 def draw(study: optuna.Study, name: str) -> None:
