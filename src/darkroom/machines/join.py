@@ -13,8 +13,7 @@ from datetime import timedelta
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from darkroom import runner
-from darkroom.system import role
+from darkroom.system import params, role
 from darkroom.system.errors import UserError
 from darkroom.training.team import PACKAGE
 
@@ -52,17 +51,17 @@ def _take_part(stage: str, address: str) -> None:
     """Run `stage` as a further worker.
 
     Raises:
-        UserError: There is no such stage, or the first machine refuses this one.
+        UserError: There is no such training, or the first machine refuses this one.
     """
-    if stage not in runner.names():
-        raise UserError(f"{address} trains {stage!r}, which is no stage here: have the same commit there and here")
+    if stage not in [f"train_{name}" for name in params.models()]:
+        raise UserError(f"{address} trains {stage!r}, which is no training here: have the same commit there and here")
     print(f"taking part in {stage}", flush=True)
     asking = role.Role(address, None, 0, 0, {})
     code = subprocess.call([sys.executable, str(PACKAGE), stage], env=asking.environment(), stdout=subprocess.DEVNULL)
     match code:
         case 0:
             print(f"{stage} has ended", flush=True)
-        case runner.LOST:
-            print(f"{stage} ended early; waiting for its next run", flush=True)
-        case _:
+        case 2:
             raise UserError(f"this machine takes no part in {stage}: the message above says why")
+        case _:
+            print(f"{stage} ended early; waiting for its next run", flush=True)
