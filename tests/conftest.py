@@ -27,7 +27,7 @@ import yaml
 from darkroom.system import determinism, inputs
 from darkroom.system.params import Run
 
-RUN = Run(seed=1, threads=1, shards=1, mode="portable", device="cpu", precision="float32")
+RUN = Run(seed=1, threads=1, shards=2, mode="portable", device="cpu", precision="float32")
 os.environ["DARKROOM_WORKERS"] = "1"  # two tests run at a time; test_workers.py has more
 determinism.prepare(RUN)  # before anything imports torch or NumPy
 # A shell makes its background jobs ignore interrupts, and the processes that tests interrupt would inherit that.

@@ -8,11 +8,12 @@ import pytest
 import torch
 import yaml
 
-from conftest import RUN, darkroom, read_json, run, set_params, vouch
+from conftest import darkroom, read_json, run, set_params, vouch
 from darkroom import runner
 from darkroom.networks import checkpoint
 from darkroom.system import inputs, lock, pipeline
 from darkroom.system.errors import UserError
+from darkroom.system.params import Run
 from test_resume import read_until, start
 
 
@@ -143,7 +144,7 @@ def params_recorded(project: Path) -> None:
 
 def test_a_model_of_other_params_than_dvc_lock_names(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(copy)
-    run_params = RUN.model_copy(update={"threads": read_threads(copy)})
+    run_params = run_of(copy)
     made_from = checkpoint.check_provenance("scratch", run_params)
     assert read_json(copy / "metrics/evaluate.json")["scratch"]["made_from"] == made_from
     params_recorded(copy)
@@ -156,14 +157,14 @@ def test_a_model_of_other_params_than_dvc_lock_names(copy: Path, monkeypatch: py
     assert "names other params or files for train_scratch than its results were made from" in printed
 
 
-def read_threads(project: Path) -> int:
-    threads: int = yaml.safe_load((project / "params.yaml").read_text())["run"]["threads"]
-    return threads
+def run_of(project: Path) -> Run:
+    """The section `run` of a project's params.yaml."""
+    return Run.model_validate(yaml.safe_load((project / "params.yaml").read_text())["run"])
 
 
 def test_models_of_another_kind_of_machine(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(copy)
-    run_params = RUN.model_copy(update={"threads": read_threads(copy)})
+    run_params = run_of(copy)
     path = checkpoint.path("finetune")
     content = torch.load(path, weights_only=True)
     torch.save({**content, "made_by": {**content["made_by"], "device": "NVIDIA H100"}}, path)
