@@ -90,7 +90,12 @@ def on_two_machines(workers: int) -> Callable[[str, Path], None]:
 
     def train(name: str, project: Path) -> None:
         other = Path(shutil.copytree(project, project.with_name("other"), symlinks=True))
-        variables = {"NNODES": "2", "MASTER_PORT": str(PORT), "DARKROOM_WORKERS": str(workers)}
+        variables = {
+            "NNODES": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(PORT),
+            "DARKROOM_WORKERS": str(workers),
+        }
         process = start(name, project, **variables)
         joined = subprocess.Popen(common.command("darkroom", "join", f"127.0.0.1:{PORT}"), cwd=other)
         printed, _ = process.communicate()

@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import nn
 
-from conftest import ROOT, RUN, STAGE, run, set_params, surroundings
+from conftest import PARAMS, ROOT, RUN, STAGE, run, set_params, surroundings
 from darkroom.data.images import Folder
 from darkroom.networks.checkpoint import About
 from darkroom.networks.classifier import Classifier
@@ -111,31 +111,54 @@ def removed(project: Path, name: str) -> list[bytes]:
 @pytest.mark.parametrize("name", ["scratch", "finetune"])
 def test_one_two_and_four_workers_give_the_same_bytes(parted: Path, name: str) -> None:
     """With a running average, dropout, weighted classes, and BatchNorm by shard or fixed; val is shared, too."""
-    set_params(
-        parted,
-        {"run": {"shards": 4}, f"train_{name}": {"epochs": 2, "ema": 0.9, "dropout": 0.5, "class_weights": "balanced"}},
-    )
-    alone, two, four = (
-        (train(parted, name, DARKROOM_WORKERS=count), removed(parted, name))[1] for count in ("1", "2", "4")
-    )
-    assert alone == two == four
+    recipe = {"epochs": 2, "ema": 0.9, "dropout": 0.5, "class_weights": "balanced"}
+    set_params(parted, {"run": {"shards": 4}, f"train_{name}": recipe})
+    made = {}
+    for count in (1, 2, 4):
+        assert (f"{count} workers" in train(parted, name, DARKROOM_WORKERS=str(count))) == (count > 1)
+        made[count] = removed(parted, name)
+    assert made[1] == made[2] == made[4]
+
+
+def test_fewer_images_than_shards(parted: Path) -> None:
+    """Shards are empty then, for one worker and for a second one that has nothing else."""
+    recipe = {"epochs": 1, "batch_size": 3, "augment": {**PARAMS["train_scratch"]["augment"], "rotation": 10.0}}
+    set_params(parted, {"run": {"shards": 8}, "train_scratch": recipe})
+    made = []
+    for count in ("1", "2"):
+        train(parted, "scratch", DARKROOM_WORKERS=count)
+        made.append(removed(parted, "scratch"))
+    assert made[0] == made[1]
 
 
 def test_a_worker_that_is_killed_ends_the_others_and_the_next_run_goes_on(parted: Path) -> None:
-    set_params(parted, SHARDS)
+    set_params(parted, {**SHARDS, "train_scratch": {**SHARDS["train_scratch"], "epochs": 40}})
     train(parted, "scratch", DARKROOM_WORKERS="1")
     expected = removed(parted, "scratch")
     first = start("env", "DARKROOM_WORKERS=2", "python", str(STAGE), "train_scratch", cwd=parted)
-    read_until(first, "epoch   1/3")
+    read_until(first, "epoch   1/40")
     [second] = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
     os.kill(int(second), signal.SIGKILL)
     printed, _ = first.communicate(timeout=60)
-    if first.returncode:  # it may have been done already
-        assert first.returncode == 2
-        assert "a worker of this training is gone" in printed
-        assert "Traceback" not in printed
-    assert "going on after epoch" in train(parted, "scratch", DARKROOM_WORKERS="4")
+    assert first.returncode == 2
+    assert "a worker of this training is gone" in printed
+    assert "Traceback" not in printed
+    printed = train(parted, "scratch", DARKROOM_WORKERS="4")
+    assert "going on after epoch" in printed
+    assert "epoch  40/40" in printed  # else the kill came too late
     assert outs(parted, "scratch") == expected
+
+
+def test_a_worker_that_reads_other_params_is_refused(parted: Path) -> None:
+    """They are edited after the first worker has read them. The second would train with another learning rate."""
+    set_params(parted, SHARDS)
+    first = start("env", "DARKROOM_WORKERS=2", "python", str(STAGE), "train_scratch", cwd=parted)
+    read_until(first, "2 workers")  # the second has only been started
+    set_params(parted, {"train_scratch": {"lr": 0.04}})
+    printed, _ = first.communicate(timeout=60)
+    assert first.returncode == 2
+    assert "a worker differs from the first in params" in printed
+    assert not list((parted / ".darkroom").glob("state/**/*.pt"))
 
 
 def test_numbers_that_do_not_fit_are_refused(parted: Path) -> None:
@@ -155,14 +178,20 @@ def test_two_machines_give_the_bytes_of_one_and_a_third_that_differs_is_refused(
     train(parted, "scratch", DARKROOM_WORKERS="1")
     expected = removed(parted, "scratch")
 
-    variables = {"NNODES": "2", "MASTER_PORT": "29617", "DARKROOM_WORKERS": "2", "PYTHONUNBUFFERED": "1"}
+    variables = {
+        "NNODES": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29617",
+        "DARKROOM_WORKERS": "2",
+        "PYTHONUNBUFFERED": "1",
+    }
     first = subprocess.Popen(
         ["python", str(STAGE), "train_scratch"], cwd=parted, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env=surroundings(**variables),
     )  # fmt: skip
     read_until(first, "darkroom join 127.0.0.1:29617")
     refused = run("darkroom", "join", "127.0.0.1:29617", cwd=differing, code=2)
-    assert "this machine has other params than 127.0.0.1:29617" in refused
+    assert "this machine differs from 127.0.0.1:29617 in params" in refused
     joined = start("darkroom", "join", "127.0.0.1:29617", cwd=other)
     printed, _ = first.communicate(timeout=120)
     assert first.returncode == 0, printed

@@ -122,12 +122,10 @@ def open_study(
             direction="minimize",
             load_if_exists=True,
         )
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{where} needs the package {error.name}: install it; requirements/extras/tune.txt has that of PostgreSQL"
-        ) from None
     except (SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, OSError, ValueError) as error:
         remedy = "name a database" if storage else "move it away"
+        if isinstance(error, ImportError):
+            remedy = "install its driver; requirements/extras/tune.txt has that of PostgreSQL"
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{where} cannot hold the study ({reason}): {remedy}") from None
     _check_inputs(study, name, space, commit)

@@ -56,12 +56,12 @@ def _take_part(stage: str, address: str) -> None:
     if stage not in [f"train_{name}" for name in params.models()]:
         raise UserError(f"{address} trains {stage!r}, which is no training here: have the same commit there and here")
     print(f"taking part in {stage}", flush=True)
-    asking = role.Role(address, None, 0, 0, {})
+    asking = role.Role(address, None, 0, 1, 1, {})
     code = subprocess.call([sys.executable, str(PACKAGE), stage], env=asking.environment(), stdout=subprocess.DEVNULL)
     match code:
         case 0:
             print(f"{stage} has ended", flush=True)
-        case 2:
-            raise UserError(f"this machine takes no part in {stage}: the message above says why")
-        case _:
+        case 3:  # runner.LOST: a worker was lost, or the first machine trains something else by now
             print(f"{stage} ended early; waiting for its next run", flush=True)
+        case _:
+            raise UserError(f"this machine takes no part in {stage}: the message above says why")

@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 
-VARIABLE = "DARKROOM_WORKER"
+VARIABLE = "DARKROOM_ROLE"  # Darkroom sets it; people set DARKROOM_WORKERS
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class Role:
         meeting: Where the workers meet: HOST:PORT of the first machine, or a file if there is one machine.
         rank: The number of the worker among all `count`; None: the first worker of a machine that asks to take part.
         local: Its number on this machine, from 0.
+        each: The number of workers on each machine.
         count: The number of workers in all.
         pixels: The open files that hold the decoded images of each folder; the first worker of the machine has decoded them.
     """
@@ -22,6 +23,7 @@ class Role:
     meeting: str
     rank: int | None
     local: int
+    each: int
     count: int
     pixels: dict[str, int]
 

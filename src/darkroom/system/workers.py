@@ -62,7 +62,8 @@ def sum_of_all(tensors: list[Tensor]) -> list[Tensor]:
     pieces = torch.empty_like(vector)
     with _all_present():
         dist.all_to_all_single(pieces, vector)
-        [piece] = tree_sum([piece] for piece in pieces.view(count(), -1))
+    [piece] = tree_sum([piece] for piece in pieces.view(count(), -1))
+    with _all_present():
         dist.all_gather_single(vector, piece)
     parts = vector[:length].split([tensor.numel() for tensor in tensors])
     return [tensor.copy_(part.view(tensor.shape)) for tensor, part in zip(tensors, parts, strict=True)]

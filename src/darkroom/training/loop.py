@@ -230,9 +230,11 @@ def batches(task: Task, number: int) -> Iterator[tuple[Tensor, Iterator[tuple[Te
         for at in workers.share(len(parts)):
             shard = parts[at]
             images = as_tensor(pixels[shard.to(pixels.device)].to(where))
-            of_shard = {name: numbers[shard] for name, numbers in draws.items()}
+            if len(shard):  # a small batch has fewer images than shards
+                of_shard = {name: numbers[shard] for name, numbers in draws.items()}
+                images = augment(images, of_shard, task.recipe.augment)
             seed_dropout(seed, number, step, at)
-            yield normalised(augment(images, of_shard, task.recipe.augment), task.about), every[shard]
+            yield normalised(images, task.about), every[shard]
 
     every_step = torch.tensor_split(order, task.steps)
     hidden = None if workers.is_first() else True  # None: unless this is a terminal

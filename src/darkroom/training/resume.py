@@ -63,7 +63,7 @@ def load(file: Path) -> dict[str, Any] | None:
         content = file.read_bytes() if file.exists() else b""
     content = workers.from_first(content)
     try:
-        state = torch.load(io.BytesIO(content), weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception:  # missing or damaged: the training starts from the beginning
         return None
     return state if isinstance(state, dict) else None

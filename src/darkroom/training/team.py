@@ -7,6 +7,7 @@ that is sent is encrypted; docs/how-to/more-cores.md says how to run it safely.
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import torch
 from torch import distributed as dist
-from torch.distributed import FileStore, HashStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import FileStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from darkroom.system import parallel, role
 from darkroom.system.errors import LostWorkerError, UserError
@@ -27,8 +28,14 @@ from darkroom.system.role import Role
 from darkroom.training.loop import Task
 
 PACKAGE = Path(__file__).parents[1]
-MEETING = Path(".darkroom/meeting")  # of the workers of one machine; no port is opened to others
+MEETINGS = Path(
+    ".darkroom/meetings"
+)  # of the workers of one machine, a file for each stage; no port is opened to others
 PATIENCE = timedelta(minutes=10)  # of a worker that waits for another one that is alive, but does not answer
+GONE = (
+    "a worker ended before the training began: see its own message, free memory if the system killed it, or set "
+    "DARKROOM_WORKERS=1"
+)
 
 
 @contextmanager
@@ -37,24 +44,27 @@ def together(task: Task, known: Mapping[str, str]) -> Iterator[None]:
 
     Args:
         task: What is trained. The threads and shards of its `run` limit the workers.
-        known: A digest of each thing that must be the same on each machine (`loop.identity`).
+        known: A digest of each thing that must be the same in each worker (`loop.identity`).
 
     Raises:
-        UserError: A variable of the environment makes no sense, or this machine is refused.
+        UserError: A variable of the environment makes no sense, or this worker would train another model than the first.
         LostWorkerError: A worker ends before the block begins.
     """
     asked = role.of_this_process()
-    if asked is None:
-        me, store, siblings = _first(task, known)
-    elif asked.rank is None:
-        me, store, siblings = _asking(task, known, asked)
-    else:
-        me, store, siblings = asked, _store(asked.meeting), []
-    if me.count == 1:
+    machines, each = (1, 1) if asked else numbers(task.run)
+    if asked is None and machines * each == 1:
         yield
         return
+    siblings: list[subprocess.Popen[bytes]] = []
     try:
-        _enter(me, store, siblings, task.run)
+        if asked is None:
+            me, store = _open(task, known, machines, each)
+        else:
+            store = _store(asked.meeting)
+            me = asked if asked.rank is not None else _let_in(store, task, known, asked)
+        if me.local == 0:
+            siblings += _siblings(task, me)
+        _enter(me, store, siblings, task.run, known)
         yield
     finally:
         if dist.is_initialized():
@@ -63,32 +73,21 @@ def together(task: Task, known: Mapping[str, str]) -> Iterator[None]:
             _end(sibling)
 
 
-def _first(task: Task, known: Mapping[str, str]) -> tuple[Role, Store, list[subprocess.Popen[bytes]]]:
-    """What the stage does that DVC started: open the meeting, start the workers of this machine, and let other machines in."""
-    machines, shards = _number("NNODES", 1), task.run.shards
-    each = _number("DARKROOM_WORKERS", 0) or fitting(task.run, machines)
+def numbers(run: Run) -> tuple[int, int]:
+    """The number of machines, and of the workers of each.
+
+    Raises:
+        UserError: They are no power of two, or more than `run.shards`.
+    """
+    machines = _number("NNODES", 1)
+    each = _number("DARKROOM_WORKERS", 0) or fitting(run, machines)
     count = machines * each
-    if count & (count - 1) or count > shards:
+    if count & (count - 1) or count > run.shards:
         raise UserError(
             f"{machines} machines with {each} workers are {count} workers, but their number must be a power of two of at most "
-            f"{shards}, which is run.shards in params.yaml: change DARKROOM_WORKERS, NNODES or run.shards"
+            f"{run.shards}, which is run.shards in params.yaml: change DARKROOM_WORKERS, NNODES or run.shards"
         )
-    MEETING.parent.mkdir(exist_ok=True)
-    MEETING.unlink(missing_ok=True)
-    address = str(MEETING)
-    if machines > 1:
-        address = f"{os.environ.get('MASTER_ADDR', '127.0.0.1')}:{_number('MASTER_PORT', 29500)}"
-    elif count > 1:
-        os.environ["GLOO_SOCKET_IFNAME"] = "lo" if sys.platform == "linux" else "lo0"
-    me = Role(address, 0, 0, count, {})
-    if count == 1:
-        return me, HashStore(), []
-    store = _store(address, opens=True)
-    siblings = _siblings(task, me, each)
-    if machines > 1:
-        store.set("stage", task.stage)
-        _let_in(store, machines, each, known, address)
-    return me, store, siblings
+    return machines, each
 
 
 def fitting(run: Run, machines: int) -> int:
@@ -98,83 +97,111 @@ def fitting(run: Run, machines: int) -> int:
     return 1 << (most.bit_length() - 1)
 
 
-def _let_in(store: Store, machines: int, each: int, known: Mapping[str, str], address: str) -> None:
-    """Wait until `machines` take part. One that differs is told in what."""
+def _open(task: Task, known: Mapping[str, str], machines: int, each: int) -> tuple[Role, Store]:
+    """Open the meeting, and wait until all machines take part. One that asks for another stage, or differs, is told so."""
+    if machines == 1:
+        MEETINGS.mkdir(parents=True, exist_ok=True)
+        address = str(MEETINGS / task.stage)
+        Path(address).unlink(missing_ok=True)
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo" if sys.platform == "linux" else "lo0"
+    else:
+        address = f"{os.environ.get('MASTER_ADDR', socket.gethostname())}:{_number('MASTER_PORT', 29500)}"
+    store = _store(address, opens=True)
+    store.set("known", json.dumps(dict(known)))
+    store.set("stage", task.stage)
     inside, answered = 1, 0
-    print(f"waiting for {machines - 1} more: `darkroom join {address}` on each of the other machines", flush=True)
+    if machines > 1:
+        print(f"waiting for {machines - 1} more: `darkroom join {address}` on each of the other machines", flush=True)
     while inside < machines:
-        if store.add("machines", 0) == answered:
+        if not store.check([f"machine {answered + 1}"]):
             time.sleep(0.2)
             continue
         answered += 1
-        theirs = json.loads(store.get(f"machine {answered}"))
-        differing = [what for what in known if known[what] != theirs.get(what)]
-        answer = (
-            {"differing": differing} if differing else {"rank": inside * each, "each": each, "count": machines * each}
-        )
-        store.set(f"answer {answered}", json.dumps(answer))
-        inside += not differing
-    print(f"{machines} machines with {each} workers each", flush=True)
+        same = json.loads(store.get(f"machine {answered}")) == known
+        me = {"rank": inside * each, "each": each, "count": machines * each} if same else None
+        store.set(f"answer {answered}", json.dumps(me))
+        inside += same
+    print(f"{machines * each} workers", flush=True)
+    return Role(address, 0, 0, each, machines * each, {}), store
 
 
-def _asking(task: Task, known: Mapping[str, str], asked: Role) -> tuple[Role, Store, list[subprocess.Popen[bytes]]]:
-    """What the first worker of a further machine does: ask to take part, and start the other workers of this machine.
+def _let_in(store: Store, task: Task, known: Mapping[str, str], asked: Role) -> Role:
+    """Ask the first machine to let this one take part. The answer is the role of the first worker here.
 
     Raises:
-        UserError: The first machine has other code, params, packages or images.
+        UserError: This machine would train another model.
+        LostWorkerError: The first machine has ended, trains another stage, or has enough machines.
     """
-    store = _store(asked.meeting)
-    number = store.add("machines", 1)
-    store.set(f"machine {number}", json.dumps(dict(known)))
     try:
+        if store.get("stage").decode() != task.stage:
+            raise LostWorkerError(f"{asked.meeting} trains another stage by now")
+        theirs = json.loads(store.get("known"))
+        number = store.add("machines", 1)
+        store.set(f"machine {number}", json.dumps(dict(known)))
         answer = json.loads(store.get(f"answer {number}"))
     except RuntimeError:
         raise LostWorkerError(
             f"{asked.meeting} has not let this machine in: it has enough machines, or has ended"
         ) from None
-    if differing := answer.get("differing"):
+    _compare(known, theirs, f"this machine differs from {asked.meeting}")
+    return replace(asked, **answer)
+
+
+def _compare(known: Mapping[str, str], theirs: Mapping[str, str], what: str) -> None:
+    """Refuse to work with a worker that would train another model. `what` begins the message.
+
+    Raises:
+        UserError: It would.
+    """
+    if differing := [name for name in known if known[name] != theirs.get(name)]:
         raise UserError(
-            f"this machine has other {' and other '.join(differing)} than {asked.meeting}: have the same commit there and here, "
-            "the same params.yaml, `make setup`, and the same images (`dvc pull`, `dvc repro split stats`)"
+            f"{what} in {' and '.join(differing)}: have the same commit on all machines, the same params.yaml, `make setup`, and "
+            "the same images (`dvc pull`, `dvc repro split stats`), and change none of them while a training starts"
         )
-    me = replace(asked, rank=answer["rank"], count=answer["count"])
-    return me, store, _siblings(task, me, answer["each"])
 
 
-def _siblings(task: Task, first: Role, each: int) -> list[subprocess.Popen[bytes]]:
+def _siblings(task: Task, first: Role) -> Iterator[subprocess.Popen[bytes]]:
     """Start the workers of this machine but the first. They map the pixels that the first has decoded."""
     assert first.rank is not None
     sides = {"train": task.train, "val": task.val}
     pixels = {side: folder.file.fileno() for side, folder in sides.items() if folder.file}
-    return [
-        subprocess.Popen(
+    for local in range(1, first.each):
+        yield subprocess.Popen(
             [sys.executable, str(PACKAGE), task.stage],
             env=replace(first, rank=first.rank + local, local=local, pixels=pixels).environment(),
             pass_fds=list(pixels.values()),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
-        for local in range(1, each)
-    ]
 
 
-def _enter(me: Role, store: Store, siblings: Sequence[subprocess.Popen[bytes]], run: Run) -> None:
-    """Join the group of all workers."""
+def _enter(
+    me: Role, store: Store, siblings: Sequence[subprocess.Popen[bytes]], run: Run, known: Mapping[str, str]
+) -> None:
+    """Join the group of all workers. The first waits until all of them are there, and compares them with itself.
+
+    Raises:
+        UserError: One read other files than the first, because they were changed meanwhile.
+        LostWorkerError: One does not come.
+    """
     assert me.rank is not None
-    store.set(f"ready {me.rank}", "")
-    awaited = [f"ready {me.rank + number}" for number in range(1, len(siblings) + 1)]
+    store.set(f"ready {me.rank}", json.dumps(dict(known)))
+    awaited = [f"ready {rank}" for rank in range(me.count)] if me.rank == 0 else []
+    latest = time.monotonic() + PATIENCE.total_seconds()
     while awaited and not store.check(awaited):
-        if any(sibling.poll() is not None for sibling in siblings):
-            raise LostWorkerError(
-                "a worker ended before the training began: see its own message, free memory if the system killed it, or set "
-                "DARKROOM_WORKERS=1"
-            )
+        if any(sibling.poll() is not None for sibling in siblings) or time.monotonic() > latest:
+            raise LostWorkerError(GONE)
         time.sleep(0.05)
-    if run.device == "cuda":
-        torch.cuda.set_device(me.local)
-    group = PrefixStore("group", store)
-    backend = "nccl" if run.device == "cuda" else "gloo"
-    dist.init_process_group(backend, store=group, rank=me.rank, world_size=me.count, timeout=PATIENCE)
+    for key in awaited:
+        _compare(known, json.loads(store.get(key)), "a worker differs from the first")
+    try:
+        if run.device == "cuda":
+            torch.cuda.set_device(me.local)
+        group = PrefixStore("group", store)
+        backend = "nccl" if run.device == "cuda" else "gloo"
+        dist.init_process_group(backend, store=group, rank=me.rank, world_size=me.count, timeout=PATIENCE)
+    except RuntimeError:
+        raise LostWorkerError(GONE) from None
 
 
 def _store(address: str, opens: bool = False) -> Store:
