@@ -11,6 +11,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps
 
+from darkroom.data import archives
 from darkroom.system import role
 from darkroom.system.errors import UserError
 from darkroom.system.parallel import in_threads
@@ -58,6 +59,8 @@ def open_image(path: str | Path | IO[bytes]) -> Image.Image:
     Raises:
         OSError: It has another format.
     """
+    if isinstance(path, (str, Path)) and archives.archive_of(path):
+        path = archives.open_file(path)
     return Image.open(path, formats=list(FORMATS))
 
 
@@ -99,13 +102,23 @@ def resized(image: Image.Image, resolution: int) -> np.ndarray:
 
 
 def list_images(folder: str | Path) -> list[str]:
-    """POSIX paths, relative to `folder` and sorted, of the files in its class folders; hidden files are left out.
+    """POSIX paths, `class/.../name` and sorted, of the images of a side of the split; hidden files are left out.
 
     The stage split has put nothing but images there. Which files it takes for images is decided in survey.py.
     """
     folder = Path(folder)
     files = (path for path in folder.glob("*/**/*") if not path.name.startswith(".") and path.is_file())
-    return sorted(path.relative_to(folder).as_posix() for path in files)
+    found = [path.relative_to(folder).as_posix() for path in files]
+    for archive in folder.glob(f"*{archives.SUFFIX}"):
+        if archive.is_file():
+            found += archives.names(archive)
+    return sorted(found)
+
+
+def file_in(folder: str | Path, path: str) -> Path:
+    """Where an image of a side of the split lies: in a class folder, or in an archive (`split.layout`)."""
+    plain = Path(folder, path)
+    return plain if plain.exists() else Path(folder, archives.shard_of(path), path)
 
 
 def load_folder(
@@ -162,7 +175,7 @@ def _decode(folder: Path, paths: list[str], pixels: np.ndarray) -> None:
 
     def decode(index: int) -> None:
         try:
-            pixels[index] = resized(open_rgb(folder / paths[index]), pixels.shape[1])
+            pixels[index] = resized(open_rgb(file_in(folder, paths[index])), pixels.shape[1])
         except (OSError, SyntaxError, ValueError) as error:
             raise UserError(
                 f"{folder / paths[index]} cannot be decoded ({error}): run `dvc repro split` again"

@@ -9,3 +9,16 @@ PINNED = Path("data/sides.csv")  # the sides of images of small classes, which n
 MANIFEST = Path("data/manifest.csv")  # the side of each file, or why it has none
 SIDES = ("train", "val", "test")  # from the least protected to the most
 SPLIT = Path("data/split")  # a folder per side
+
+
+def in_side(path: str, label: str) -> str:
+    """The path of an image in its side of the split, `class/.../name`.
+
+    Args:
+        path: Its path in data/raw. It starts with the class, with an archive, or with a side in mode `folders`.
+        label: Its class.
+    """
+    first, rest = path.split("/", 1)
+    if first == label or first.endswith(".tar"):
+        return path if first == label else f"{label}/{path}"
+    return rest if rest.startswith(f"{label}/") else f"{label}/{rest}"

@@ -4,7 +4,7 @@ import csv
 import io
 from typing import NamedTuple
 
-from darkroom.data.layout import MANIFEST
+from darkroom.data.layout import MANIFEST, in_side
 from darkroom.system import dvc, git
 from darkroom.system.errors import UserError
 
@@ -58,8 +58,5 @@ def read(revision: str | None) -> list[Row]:
 
 
 def path_in_side(row: Row) -> str:
-    """The path of an image in its side of the split: `class/.../name`.
-
-    In mode `folders` the path in data/raw starts with the side, which is cut off.
-    """
-    return row.path if row.path.startswith(f"{row.label}/") else row.path.split("/", 1)[1]
+    """The path of an image in its side of the split: `class/.../name`."""
+    return in_side(row.path, row.label)

@@ -1,6 +1,7 @@
 """The survey of data/raw: which files are images that can be used, and why the others cannot."""
 
 import os
+import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -12,12 +13,14 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from darkroom.data import archives
 from darkroom.data.images import FORMATS, open_image, open_rgb
 from darkroom.system import dvc, files
 from darkroom.system.parallel import on_every_core
 
 # A file's content need not be what its suffix says, as long as it is one of these formats.
 SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+COMPRESSED = frozenset({".7z", ".bz2", ".gz", ".rar", ".tgz", ".xz", ".zip", ".zst"})
 SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})  # and all that begin with a dot
 HASH_SIDE = 16  # a perceptual hash has HASH_SIDE x HASH_SIDE bits
 
@@ -67,13 +70,29 @@ def survey(raw: Path, max_megapixels: float, depth: int = 1) -> list[Found]:
 
 
 def walk(raw: Path) -> Iterator[str]:
-    """The paths of all files in `raw`, and of links to folders, which are not followed."""
+    """The paths of all files in `raw` and in its archives, and of links to folders, which are not followed."""
     for folder, folders, names in os.walk(raw):
         links = [name for name in folders if (Path(folder) / name).is_symlink()]
         folders[:] = [name for name in folders if not is_system_file(name) and name not in links]
         for name in [*names, *links]:
             if not is_system_file(name):
-                yield (Path(folder) / name).relative_to(raw).as_posix()
+                path = (Path(folder) / name).relative_to(raw).as_posix()
+                yield from _in_archive(raw, path) if name.endswith(archives.SUFFIX) else [path]
+
+
+def _in_archive(raw: Path, path: str) -> list[str]:
+    """The paths of the files in an archive, or its own path if it cannot be used."""
+    if _refused_file(raw, path):
+        return [path]
+    try:
+        inside = archives.names(raw / path)
+    except (tarfile.TarError, OSError):
+        return [path]
+    return [
+        f"{path}/{name}"
+        for name in inside
+        if not any(part != ".." and is_system_file(part) for part in name.split("/"))
+    ]
 
 
 def is_system_file(name: str) -> bool:
@@ -83,26 +102,41 @@ def is_system_file(name: str) -> bool:
 
 def refused_by_name(raw: Path, path: str, depth: int) -> str:
     """Why a file cannot be used, as far as its name and type say; "" if they say nothing against it."""
-    file = raw / path
     if written(path) != path or not _is_utf8(path):
         return "has a name that is not UTF-8, or that holds a carriage return or a less-than sign"
+    inside = archives.archive_of(f"{raw}/{path}")
+    if reason := _refused_member(raw, path, inside[1]) if inside else _refused_file(raw, path):
+        return reason
+    suffix = Path(path).suffix.lower()
+    if suffix in COMPRESSED:
+        return "is a compressed archive: unpack it, or store it as .tar"
+    if suffix == archives.SUFFIX:
+        return "is no tar archive that can be read"
+    if path.count("/") < depth:
+        return "lies in no class folder"
+    return "" if suffix in SUFFIXES else "is not named as an image"
+
+
+def _refused_file(raw: Path, path: str) -> str:
+    """What a file's type, and where it leads as a link, say against it."""
     try:
-        target = file.resolve()
+        target = (raw / path).resolve()
     except (OSError, RuntimeError):  # a loop
         return "is a link to nothing"
     if not target.exists():
         return "is a link to nothing"
     if target.is_dir():
         return "is a link to a folder"
-    if path.count("/") < depth:
-        return "lies in no class folder"
     if not (target.is_relative_to(raw.resolve()) or is_in_cache(target)):
         return "is a link out of the data set"
-    if not target.is_file():
-        return "is not a regular file"
-    if file.suffix.lower() not in SUFFIXES:
-        return "is not named as an image"
-    return ""
+    return "" if target.is_file() else "is not a regular file"
+
+
+def _refused_member(raw: Path, path: str, name: str) -> str:
+    """What the name and the type of a file in an archive say against it."""
+    if {"", ".", ".."} & set(name.split("/")):
+        return "has a name that leads out of its archive"
+    return "" if archives.exists(raw / path) else "is not a regular file"
 
 
 def written(text: str) -> str:
@@ -151,14 +185,17 @@ def decoded(path: Path, max_megapixels: float) -> Image.Image | str:
     Raises:
         OSError: There is no such file, or this user may not read it.
     """
-    if path.stat().st_size == 0:
-        return "is empty"
     try:
-        with open_image(path) as image:
-            megapixels = image.width * image.height / 1e6
-        if megapixels > max_megapixels:
-            return f"has {megapixels:.0f} megapixels, and the limit is {max_megapixels:g}"
-        return open_rgb(path)
+        with archives.open_file(path) as stream:
+            if stream.seek(0, os.SEEK_END) == 0:
+                return "is empty"
+            stream.seek(0)
+            with open_image(stream) as image:
+                megapixels = image.width * image.height / 1e6
+            if megapixels > max_megapixels:
+                return f"has {megapixels:.0f} megapixels, and the limit is {max_megapixels:g}"
+            stream.seek(0)
+            return open_rgb(stream)
     except UnidentifiedImageError:
         return f"is not an image that can be read ({', '.join(FORMATS)})"
     except PermissionError:
@@ -176,4 +213,4 @@ def perceptual_hash(image: Image.Image) -> bytes:
 
 def sha256(raw: Path, name: str) -> str:
     """SHA-256 of the file `name` of `raw`, as 64 hexadecimal digits."""
-    return files.sha256((raw / name).read_bytes())
+    return files.sha256(archives.read(raw / name))

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from darkroom.data import survey
+from darkroom.data import archives, survey
 from darkroom.data.images import resized
 from darkroom.evaluation import conformal
 from darkroom.evaluation.conformal import Limits
@@ -55,7 +56,7 @@ class Prediction:
 
 
 def files_of(paths: Iterable[str], pass_over: Callable[[str], None] = lambda _: None) -> Iterator[str]:
-    """The files that are meant: those named, those in the folders named and in theirs, and "-" for the lines of standard input.
+    """The files that are meant: those named, those in named folders and tar archives, and "-" for the lines of standard input.
 
     Args:
         paths: Files, folders, or "-".
@@ -63,7 +64,7 @@ def files_of(paths: Iterable[str], pass_over: Callable[[str], None] = lambda _: 
             passed over without it.
 
     Raises:
-        UserError: A folder cannot be listed.
+        UserError: A folder or an archive cannot be listed.
     """
     for path in paths:
         if path == "-":
@@ -71,6 +72,8 @@ def files_of(paths: Iterable[str], pass_over: Callable[[str], None] = lambda _: 
             yield from files_of((line for line in lines if line.strip() not in ("", "-")), pass_over)
         elif Path(path).is_dir():
             yield from _in_folder(path, pass_over)
+        elif path.endswith(archives.SUFFIX) and Path(path).is_file():
+            yield from _in_archive(path, pass_over)
         else:
             yield path
 
@@ -87,8 +90,25 @@ def _in_folder(top: str, pass_over: Callable[[str], None]) -> Iterator[str]:
             path = Path(folder) / name
             if path.suffix.lower() in survey.SUFFIXES:
                 yield str(path)
+            elif path.suffix == archives.SUFFIX and path.is_file():
+                yield from _in_archive(str(path), pass_over)
             else:
                 pass_over(str(path))
+
+
+def _in_archive(archive: str, pass_over: Callable[[str], None]) -> Iterator[str]:
+    """The image files in a tar archive."""
+    try:
+        inside = archives.names(Path(archive))
+    except (tarfile.TarError, OSError) as error:
+        raise UserError(
+            f"{archive} cannot be read as a tar archive ({error}): unpack it, and name the folder"
+        ) from None
+    for name in sorted(inside):
+        if Path(name).suffix.lower() in survey.SUFFIXES:
+            yield f"{archive}/{name}"
+        else:
+            pass_over(f"{archive}/{name}")
 
 
 def predict(
@@ -142,7 +162,7 @@ def _decoded(resolution: int, paths: Sequence[str]) -> list[tuple[str, np.ndarra
 
 def pixels_of(path: str, resolution: int, megapixels: float = MEGAPIXELS) -> np.ndarray | str:
     """The image of a file as a model sees it, uint8 (resolution, resolution, 3), or the reason why it cannot be read."""
-    if not Path(path).is_file():
+    if not archives.exists(path):
         return "is no file" if Path(path).exists() else "does not exist"
     try:
         image = survey.decoded(Path(path), megapixels)

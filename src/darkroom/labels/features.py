@@ -15,7 +15,8 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 from tqdm import tqdm
 
-from darkroom.data.images import open_rgb, resized
+from darkroom.data import archives
+from darkroom.data.images import file_in, open_rgb, resized
 from darkroom.data.layout import SPLIT
 from darkroom.data.manifest import Row, path_in_side
 from darkroom.networks import backbones, forward
@@ -44,7 +45,7 @@ def of_images(rows: Sequence[Row], run: params.Run) -> np.ndarray:
     backbones.check_pooling(choices.backbone, choices.pooling)  # before anything is downloaded or decoded
     pretrained = load_pretrained(choices.backbone, choices.weights, choices.fingerprint)
     folder = FOLDER / _key(pretrained, choices, resolution)
-    path_of = {row.sha256: SPLIT / row.split / path_in_side(row) for row in rows}
+    path_of = {row.sha256: file_in(SPLIT / row.split, path_in_side(row)) for row in rows}
     known = {sha256 for names, _ in _stored(folder) for sha256 in names}
     if missing := sorted(path_of.keys() - known):
         backbone, about = _backbone(pretrained, choices, resolution)
@@ -99,7 +100,7 @@ def _pixels(path: Path, sha256: str, resolution: int) -> np.ndarray:
         UserError: It is missing, is not the image with this SHA-256, or cannot be decoded.
     """
     try:
-        data = path.read_bytes()
+        data = archives.read(path)
         if files.sha256(data) != sha256:
             raise ValueError("it is another image than data/manifest.csv lists")
         return resized(open_rgb(io.BytesIO(data)), resolution)

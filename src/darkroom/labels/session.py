@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from darkroom.data import manifest
+from darkroom.data import archives, manifest
 from darkroom.data.layout import MANIFEST, RAW, SIDES
 from darkroom.data.manifest import Row
 from darkroom.inference import settings
@@ -30,7 +30,7 @@ def run(top: int) -> None:
     rows = [row for row in manifest.read(None) if not row.reason]
     if not rows:
         raise UserError(f"{MANIFEST} lists no image: run `dvc repro split`")
-    if moved := [row.path for row in rows if not (RAW / row.path).exists()]:
+    if moved := [row.path for row in rows if not archives.exists(RAW / row.path)]:
         raise UserError(
             f"{RAW} no longer has {moved[0]!r} ({len(moved):,} images of {MANIFEST} are gone or have another label): run "
             "`dvc add data/raw` and `dvc repro split` first"

@@ -8,7 +8,7 @@ from functools import cache
 from itertools import chain
 from typing import NamedTuple
 
-from darkroom.data import manifest
+from darkroom.data import archives, manifest
 from darkroom.data.layout import RAW, SIDES
 from darkroom.data.manifest import Row
 from darkroom.results import suspects
@@ -103,7 +103,13 @@ def build(kinds: Collection[Kind]) -> Queue:
     above = places.depth()
     if not RAW.is_dir():
         raise UserError(f"{RAW} is missing: get it by `dvc pull`, or by `make`")
-    known = known_images(manifest.read(None), above)
+    rows = manifest.read(None)
+    if packed := next(filter(None, (archives.archive_of(RAW / row.path) for row in rows)), None):
+        raise UserError(
+            f"{packed[0]} is an archive, in which no image can be moved: unpack the archives of {RAW} into class folders, and "
+            "run `dvc repro split`"
+        )
+    known = known_images(rows, above)
     queue = Queue(classes=sorted({image.label for image in known.images.values()} | places.classes(above)))
     found: list[Iterator[Entry | None]] = []
     if Kind.CONFLICTS in kinds:

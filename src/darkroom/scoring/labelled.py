@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkroom.data import groups, survey
+from darkroom.data import archives, groups, survey
 from darkroom.inference.predict import files_of
 from darkroom.system import files
 from darkroom.system.errors import UserError
@@ -65,18 +65,23 @@ def read(source: Path, classes: Sequence[str]) -> Labelled:
 
 
 def _folder(source: Path) -> Labelled:
-    """The images in the class folders, and the groups of a side of the split, which has a table of them."""
+    """The images in the class folders and archives, and the groups of a side of the split, which has a table of them."""
     inside = sorted(path for path in source.iterdir() if not survey.is_system_file(path.name))
     if loose := [path for path in inside if path.is_file() and path.suffix.lower() in survey.SUFFIXES]:
         raise UserError(
             f"{loose[0]} lies in no class folder{_and_more(len(loose))}: move it to {source}/CLASS/, or list the images in a CSV"
         )
-    pairs = [(path, folder.name) for folder in inside if folder.is_dir() for path in files_of([str(folder)])]
-    paths, labels = [path for path, _ in pairs], [label for _, label in pairs]
+    usable = [str(path) for path in inside if path.is_dir() or path.suffix == archives.SUFFIX]
+    paths = list(files_of(usable))
+    labels = [archives.label_of(source, Path(path).relative_to(source).as_posix(), 0) for path in paths]
     table = source / groups.TABLE
     group_of = {row["path"]: row["group"] for row in files.read_csv(table)} if table.exists() else {}
-    names = [group_of.get(Path(path).relative_to(source).as_posix(), "") for path in paths]
-    return Labelled(paths, labels, names, {})
+
+    def in_side(path: str) -> str:
+        packed = archives.archive_of(path)
+        return packed[1] if packed else Path(path).relative_to(source).as_posix()
+
+    return Labelled(paths, labels, [group_of.get(in_side(path), "") for path in paths], {})
 
 
 def _table(source: Path) -> Labelled:

@@ -3,22 +3,23 @@
 import os
 import re
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from darkroom.data import assignment, groups, leaks, missing
+from darkroom.data import archives, assignment, groups, leaks, missing
 from darkroom.data import fillers as fillers_of_sides
 from darkroom.data.assignment import Image, Ratio
 from darkroom.data.images import open_rgb
-from darkroom.data.layout import GROUPS, MANIFEST, RAW, SIDES, SPLIT
+from darkroom.data.layout import GROUPS, MANIFEST, RAW, SIDES, SPLIT, in_side
 from darkroom.data.survey import Found, survey, written
 from darkroom.pictures import split as pictures
 from darkroom.system import files, inputs, params
 from darkroom.system.errors import UserError
+from darkroom.system.parallel import in_threads
 
 PAIRS = (("train", "test"), ("val", "test"), ("train", "val"))  # of sides
 SHOWN = 12  # pairs of look-alikes in the picture
@@ -33,6 +34,7 @@ class Params(params.Section):
     salt: str | int
     group: str | None
     seed: Annotated[int, Field(ge=0)]
+    layout: Literal["files", "shards"]
     max_megapixels: params.Positive
     on_bad_image: Literal["skip", "fail"]
     on_conflict: Literal["report", "fail"]
@@ -64,7 +66,7 @@ def main() -> None:
     check_sides(images, sides)
     pairs = near_duplicates(images, sides, choices.near_duplicate)
 
-    write_sides(images, sides)
+    write_sides(images, sides, choices.layout)
     said = {image.path: filler for image, filler in zip(every, fillers, strict=True)}
     write_manifest(found, images, sides, said, reasons)
     write_near_duplicates(images, sides, pairs)
@@ -128,7 +130,13 @@ def usable(found: Sequence[Found], choices: Params) -> list[Image]:
     group_of = assignment.grouping(choices.group)
     depth = 1 if choices.mode == "folders" else 0  # of the class in the path
     images = [
-        Image(file.path, "/".join(file.path.split("/")[depth:]), group_of(file.path), file.sha256, file.phash)
+        Image(
+            file.path,
+            in_side(file.path, archives.label_of(RAW, file.path, depth)),
+            group_of(file.path),
+            file.sha256,
+            file.phash,
+        )
         for file in found
         if not file.reason
     ]
@@ -265,13 +273,16 @@ def near_duplicates(images: Sequence[Image], sides: Sequence[str], distance: int
     return sorted(found, key=lambda pair: pair.distance)
 
 
-def write_sides(images: Sequence[Image], sides: Sequence[str]) -> None:
-    """Write data/split/train, val and test, each with a folder per class."""
+def write_sides(images: Sequence[Image], sides: Sequence[str], layout: str) -> None:
+    """Write data/split/train, val and test, each with a folder per class, or with a few archives."""
     for side in SIDES:
         with files.new_folder(SPLIT / side) as folder:
             members = [image for image, assigned in zip(images, sides, strict=True) if assigned == side]
-            for image in members:
-                link_or_copy(RAW / image.path, folder / image.path_in_side)
+            if layout == "shards":
+                write_shards(members, folder)
+            else:
+                for image in members:
+                    link_or_copy(RAW / image.path, folder / image.path_in_side)
             groups.write(folder, {image.path_in_side: image.group for image in members})
 
 
@@ -317,9 +328,21 @@ def count(sides: Sequence[str]) -> dict[str, dict[str, float]]:
     return {side: {"total": found[side], "share": found[side] / len(sides)} for side in SIDES}
 
 
+def write_shards(images: Sequence[Image], folder: Path) -> None:
+    """Write images to archives in `folder`, sorted by their paths in the side."""
+    shards: dict[str, list[tuple[str, Path]]] = defaultdict(list)
+    for image in sorted(images, key=lambda image: image.path_in_side):
+        shards[archives.shard_of(image.path_in_side)].append((image.path_in_side, RAW / image.path))
+    for _ in in_threads(lambda shard: archives.write(folder / shard, shards[shard]), sorted(shards)):
+        pass
+
+
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` a hard link to `source`, or a copy where the file system has no hard links."""
+    """Make `target` a hard link to `source`, or a copy where that is not possible."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    if archives.archive_of(source):
+        target.write_bytes(archives.read(source))
+        return
     try:
         os.link(source.resolve(), target)
     except OSError:

@@ -9,7 +9,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from darkroom.data.images import list_images, open_rgb, resized
+from darkroom.data.images import file_in, list_images, open_rgb, resized
 from darkroom.data.layout import SPLIT
 from darkroom.pictures.stats import contact_sheet
 from darkroom.system import files, params
@@ -46,7 +46,7 @@ def main() -> None:
         for label, of_class in groupby(paths, lambda path: path.split("/", 1)[0]):
             members = list(of_class)
             step = max(1, len(members) // choices.contact_sheet)  # evenly over the class, not its first few
-            shown = [open_rgb(TRAIN / path) for path in members[::step][: choices.contact_sheet]]
+            shown = [open_rgb(file_in(TRAIN, path)) for path in members[::step][: choices.contact_sheet]]
             contact_sheet(label, shown, len(members), folder / f"{label}.png")
     rows = [(width, height, number) for (width, height), number in sorted(sizes.items())]
     files.write_csv("plots/image_sizes.csv", ("width", "height", "count"), rows)
@@ -81,7 +81,7 @@ def measure(paths: list[str], resolution: int) -> tuple[list[float], list[float]
 
 def summarise(resolution: int, path: str) -> Summary:
     """The summary of one training image."""
-    image = open_rgb(TRAIN / path)
+    image = open_rgb(file_in(TRAIN, path))
     pixels = resized(image, resolution).reshape(-1, 3).astype(np.int64)
     return Summary(pixels.sum(0), (pixels**2).sum(0), image.size)
 
