@@ -25,7 +25,8 @@ def as_tensor(pixels: Tensor) -> Tensor:
 
 def normalised(pixels: Tensor, about: About) -> Tensor:
     """float32 (N, 3, H, W), 0 to 255, normalised by the mean and std of the model."""
-    mean, std = (torch.tensor(value, device=pixels.device).view(1, 3, 1, 1) for value in (about.mean, about.std))
+    scale = torch.tensor([about.mean, about.std]).to(pixels.device, non_blocking=True)  # else a GPU would be waited for
+    mean, std = scale.view(2, 1, 3, 1, 1)
     return ((pixels / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
 

@@ -37,6 +37,19 @@ def resident(pixels: np.ndarray, where: torch.device) -> torch.Tensor:
     return held
 
 
+def chosen(pixels: torch.Tensor, indices: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    """The images with these indices, on the device to train on. The program does not wait for a GPU.
+
+    Args:
+        pixels: What `resident` gave.
+        indices: int64, on the CPU.
+        there: The same, on the device to train on.
+    """
+    if pixels.device == there.device:
+        return pixels[there]
+    return pixels[indices].pin_memory().to(there.device, non_blocking=True)
+
+
 def kind(run: Run) -> dict[str, str]:
     """All about this machine and the section `run` that decides the bytes of a result. Call it after `determinism.prepare`.
 

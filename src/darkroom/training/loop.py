@@ -62,11 +62,12 @@ class Learner:
         self.task = task
         self.model = model.to(device.choose(task.run))
         self.weight = class_weights(task)
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        # Kept all the time: gradients that come and go between the maps of a pass would break up the memory, 200 MiB more.
-        self.gradient = [torch.zeros_like(parameter) for parameter in self.parameters]
-        for parameter, gradient in zip(self.parameters, self.gradient, strict=True):
-            parameter.grad = gradient
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        # One vector, which stays. Gradients that come and go between the maps of a pass would break up the memory, 200 MiB more.
+        sizes = [parameter.numel() for parameter in trained]
+        self.gradient = torch.zeros(sum(sizes), device=trained[0].device)
+        for parameter, place in zip(trained, self.gradient.split(sizes), strict=True):
+            parameter.grad = place.as_strided(parameter.shape, parameter.stride())
         self.optimizer = optimizer
         self.schedule = optimizers.schedule(task.recipe, optimizer, task.steps)
         self.ema: AveragedModel | None = None
@@ -79,7 +80,7 @@ class Learner:
         return self.ema.module if self.ema else self.model
 
     def part(self, images: Tensor, labels: Tensor, of_batch: Tensor, running: Statistics) -> list[Tensor]:
-        """What a shard adds to a step: the gradients, BatchNorm's statistics, and (the sum of its images' losses, its hits).
+        """What a shard adds to a step: the gradient, BatchNorm's statistics, and (the sum of its images' losses, its hits).
 
         Args:
             images, labels: Of the shard, which may be empty.
@@ -88,7 +89,7 @@ class Learner:
         """
         share = len(labels) / len(of_batch)
         if not share:
-            empty = [*self.parameters, *running.of_shard(0), torch.empty(2, device=images.device)]
+            empty = [self.gradient, running.of_pass, torch.empty(2, device=images.device)]
             return [torch.zeros_like(tensor) for tensor in empty]
         with device.precision(self.task.run):
             logits = self.model(images).float()
@@ -96,17 +97,15 @@ class Learner:
             logits, labels, self.weight, label_smoothing=self.task.recipe.label_smoothing, reduction="sum"
         )
         loss = losses / (len(of_batch) if self.weight is None else self.weight[of_batch].sum())
-        for gradient in self.gradient:
-            gradient.zero_()
+        self.gradient.zero_()
         loss.backward()
         hits = (logits.argmax(1) == labels).sum()
-        of_shard = [gradient.clone() for gradient in self.gradient]
-        return [*of_shard, *running.of_shard(share), torch.stack([loss.detach() * len(of_batch), hits])]
+        loss_and_hits = torch.stack([loss.detach() * len(of_batch), hits])
+        return [self.gradient.clone(), running.of_shard(share), loss_and_hits]
 
-    def step(self, gradient: list[Tensor]) -> None:
-        """Change the weights against the `gradient`."""
-        for kept, new in zip(self.gradient, gradient, strict=True):
-            kept.copy_(new)
+    def step(self, gradient: Tensor) -> None:
+        """Change the weights against the `gradient` of the batch, which has that of each parameter behind one another."""
+        self.gradient.copy_(gradient)
         self.optimizer.step()
         self.schedule.step()
         if self.ema:
@@ -205,9 +204,9 @@ def train_epoch(learner: Learner, task: Task, number: int) -> tuple[float, float
     with batch_norm.statistics(learner.model) as running:
         for labels, shards in batches(task, number):
             parts = (learner.part(images, of_shard, labels, running) for images, of_shard in shards)
-            *step, loss_and_hits = workers.sum_of_all(workers.tree_sum(parts))
-            running.update(step[len(learner.parameters) :])
-            learner.step(step[: len(learner.parameters)])
+            gradient, of_batch, loss_and_hits = workers.sum_of_all(workers.tree_sum(parts))
+            running.update(of_batch)
+            learner.step(gradient)
             totals += loss_and_hits.double()
     loss, accuracy = (totals / len(task.train.labels)).tolist()
     return loss, accuracy
@@ -220,7 +219,7 @@ def batches(task: Task, number: int) -> Iterator[tuple[Tensor, Iterator[tuple[Te
     before each.
     """
     seed, count, where = task.run.seed, len(task.train.labels), device.choose(task.run)
-    order = torch.randperm(count, generator=generator(seed, number, "order")).to(where)
+    order = torch.randperm(count, generator=generator(seed, number, "order"))
     draws = {name: numbers.to(where) for name, numbers in draw(task.recipe.augment, seed, number, count).items()}
     every = torch.from_numpy(task.train.labels).to(where)
     pixels = device.resident(task.train.pixels, where)
@@ -228,8 +227,8 @@ def batches(task: Task, number: int) -> Iterator[tuple[Tensor, Iterator[tuple[Te
     def shards(step: int, batch: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         parts = torch.tensor_split(batch, task.run.shards)
         for at in workers.share(len(parts)):
-            shard = parts[at]
-            images = as_tensor(pixels[shard.to(pixels.device)].to(where))
+            shard = parts[at].to(where, non_blocking=True)
+            images = as_tensor(device.chosen(pixels, parts[at], shard))
             if len(shard):  # a small batch has fewer images than shards
                 of_shard = {name: numbers[shard] for name, numbers in draws.items()}
                 images = augment(images, of_shard, task.recipe.augment)
@@ -241,7 +240,7 @@ def batches(task: Task, number: int) -> Iterator[tuple[Tensor, Iterator[tuple[Te
     for step, batch in enumerate(
         tqdm(every_step, f"epoch {number}/{task.recipe.epochs}", unit="batch", leave=False, disable=hidden)
     ):
-        yield every[batch], shards(step, batch)
+        yield every[batch.to(where, non_blocking=True)], shards(step, batch)
 
 
 def set_training(model: torch.nn.Module, fixed_statistics: bool) -> None:
