@@ -464,6 +464,33 @@ def labels(
 
 
 @app.command()
+def crossval(
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds of train and val.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of divisions into folds, each with another seed.")] = 1,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(metavar="train_NAME", help="A training. May be repeated. Default: those of all models."),
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a param of HEAD for the folds. May be repeated."),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="REV", help="Cross-validate this revision, too, and compare HEAD with it.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help=JOBS, show_default=False)] = None,
+) -> None:
+    """Judge HEAD's params by cross-validation on train and val. Test is not looked at.
+
+    Each fold is a DVC experiment. Experiments that exist already are not run again.
+    """
+    from darkroom.experiments import crossval
+
+    plan = crossval.Plan(folds, repeats, stage or [], change or [], against)
+    markdown.show(crossval.crossval(plan, jobs))
+
+
+@app.command()
 def tune(
     space: Annotated[Path, typer.Argument(help="The YAML file with the search space.")] = Path("tune.yaml"),
     trials: Annotated[int, typer.Option(min=1, help="Number of trials to add.")] = 20,
