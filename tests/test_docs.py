@@ -14,7 +14,7 @@ from darkroom.system.trees import value_at
 pytestmark = pytest.mark.product
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-NULL = {"split.group", "train_finetune.fingerprint"}  # params whose value is null
+NULL = {"split.group", "split.fold", "train_finetune.fingerprint"}  # params whose value is null, or that are absent
 FILES = {".py", ".csv", ".json", ".png", ".txt", ".md"}
 # Pages whose commands are run, in this order, in one project.
 RUN = ["README.md", "docs/how-to/experiments.md", "docs/how-to/changing-data.md"]

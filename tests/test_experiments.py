@@ -1,5 +1,6 @@
 """Experiments, seeds and the search, on a real repository."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from conftest import (
+    RUN,
     build_once,
     commit,
     copy_of,
@@ -27,8 +29,9 @@ from conftest import (
     wait_until_none,
     write_digits,
 )
-from darkroom.experiments import seeds, tune
-from darkroom.system import lock
+from darkroom.evaluation import means
+from darkroom.experiments import clone, gain, members, seeds, tune
+from darkroom.system import dvc, lock, parallel
 
 # Stands in for the stages, so that an experiment takes no longer than DVC needs. MEANWHILE is what the user does while it runs.
 STAGE = """
@@ -152,7 +155,17 @@ def test_the_search_goes_on_after_it_was_killed(small: Path) -> None:
     assert "trial 1" not in printed  # the killed one is told as failed, and its params are tried under another number
     assert "| 0, as they are |" in printed
     assert "Only val was looked at." in printed
-    assert "None is better than the params as they are." in printed or "dvc exp apply tune-tried-" in printed
+    assert (
+        "None is better than the params as they are." in printed
+        or "lower than that of the params as they are" in printed
+    )
+    by_name = {name: there for (_, name), there in experiments(small).items()}
+    zero, two = (by_name[f"tune-tried-{number}"] for number in (0, 2))
+    before, after = (committed(small, there, "metrics/train_scratch.json")["val_loss"] for there in (zero, two))
+    with contextlib.chdir(small):
+        found = gain.measure(zero, two, "scratch", 3)
+    assert found.value == pytest.approx(before - after, abs=2e-5)  # of the models themselves
+    assert found.low < found.value < found.high
     run("dvc", "exp", "apply", "tune-tried-2", cwd=small)
     assert (small / ".darkroom/tune/tried.png").stat().st_size > 10_000
     changed = run("git", "diff", "--name-only", cwd=small)
@@ -192,14 +205,14 @@ def database() -> Iterator[str]:
 def test_two_clones_share_a_search_in_a_database_and_one_is_killed(small: Path, tmp_path: Path, database: str) -> None:
     """Both find the database empty. No trial is lost, none is run twice, and both say how to get the best one."""
     clones = [small, copy_of(small, tmp_path / "other clone")]
-    for clone in clones:
-        (clone / "tune.yaml").write_text(SPACE)
+    for each in clones:
+        (each / "tune.yaml").write_text(SPACE)
     search = ("darkroom", "tune", "--name", "shared", "--storage", database, "--trials")
     first, second = (
         subprocess.Popen(
-            [*search, "3"], cwd=clone, env=surroundings(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*search, "3"], cwd=each, env=surroundings(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        for clone in clones
+        for each in clones
     )
     assert first.stdout is not None
     assert next(line for line in first.stdout if line.startswith("trial"))
@@ -214,13 +227,30 @@ def test_two_clones_share_a_search_in_a_database_and_one_is_killed(small: Path, 
     assert [trial.number for trial in study.trials if trial.state.name == "RUNNING"] == []
     assert len(ended) == 1 + 3 + 2
     assert len({str(trial.params) for trial in ended}) == len(ended)
-    kept = [{name for _, name in experiments(clone)} for clone in clones]
+    kept = [{name for _, name in experiments(each)} for each in clones]
     complete = {f"tune-shared-{trial.number}" for trial in ended if trial.state.name == "COMPLETE"}
     assert complete == kept[0] | kept[1]
     assert not kept[0] & kept[1]
     best = f"tune-shared-{study.best_trial.number}"
     here, there = f"dvc exp apply {best}`, then", f"in `{clones[1]}`. Train it again here"
-    assert "None is better" in printed or (here if best in kept[0] else there) in printed
+    not_taken = "None is better" in printed or "which may be chance" in printed
+    assert not_taken or (here if best in kept[0] else there) in printed
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("low", [-0.01, 0.00005])
+def test_a_gain_that_may_be_chance_is_not_recommended(low: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        gain, "measure", lambda base, best, *_: means.Mean(0.0001, low, 0.02, 0.5) if base != best else None
+    )
+    monkeypatch.setattr(dvc, "experiments", lambda name: {"HEAD": name})
+    best, start = (optuna.trial.create_trial(params={}, value=value) for value in (0.3999, 0.4))
+    best.params, start.params, best.number, start.number = {"lr": 1}, {"lr": 2}, 7, 0
+    said = tune.advice([best, start], "x", "train_scratch", {"lr": 2}, 4)
+    assert ("dvc exp apply tune-x-7" in said) == (low > 0)
+    assert ("may be chance" in said) == (low < 0)
+    monkeypatch.setattr(dvc, "experiments", lambda name: {"HEAD": name} if name == "tune-x-7" else {})
+    assert tune.advice([best, start], "x", "train_scratch", {"lr": 2}, 4).startswith("It is not known whether")
 
 
 @pytest.mark.fast
@@ -230,8 +260,8 @@ def test_the_stages_own_reason_is_told() -> None:
         "darkroom train_scratch: the training diverged in epoch 2",
         "ERROR: failed to reproduce 'train_scratch'",
     )
-    assert tune.why([f"{stage}\n", "\n", f"{last}\n", "hints\n"]) == stage
-    assert tune.why([f"{last}\n", "hints\n"]) == last
+    assert members.why([f"{stage}\n", "\n", f"{last}\n", "hints\n"]) == stage
+    assert members.why([f"{last}\n", "hints\n"]) == last
 
 
 @pytest.mark.parametrize(
@@ -353,6 +383,62 @@ def test_seeds_run_the_commit_that_they_began_with(quick: Path) -> None:
     assert f"those of commit {head[:7]}" in again
     assert "Running stage" not in again
     assert not list((quick / ".darkroom/clones").glob("*/"))
+
+
+def test_seeds_run_side_by_side(quick: Path, tmp_path: Path) -> None:
+    """A stage waits until two stages have begun."""
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    both = f"""touch "{begun}/$$"; for _ in $(seq 300); do [ $(ls "{begun}" | wc -l) -ge 2 ] && exit; sleep 0.1; done; exit 1"""
+    printed = run("darkroom", "seeds", "--count", "2", "--jobs", "2", cwd=quick, MEANWHILE=both)
+    assert "2 runs at a time" in printed
+    assert {name.split("-")[1] for _, name in experiments(quick)} == {"1", "2"}
+    assert f"| {LR + 0.01:.3f} to {LR + 0.02:.3f} |" in printed
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_seeds_that_are_killed_or_fail_keep_what_was_finished(sent: signal.Signals, quick: Path) -> None:
+    seeds = ("darkroom", "seeds", "--count", "3", "--jobs", "2")
+    third = "grep -q 'seed: 3$' params.yaml &&"
+    process = subprocess.Popen(seeds, cwd=quick, env=surroundings(MEANWHILE=f"{third} sleep 600 || true"))
+    wait_until_none(lambda: [] if len(experiments(quick)) == 2 else [quick])
+    process.send_signal(sent)
+    process.wait(40)
+    wait_until_none(lambda: [quick] if command_lines(quick) else [])  # the third one ends, too
+    assert len(experiments(quick)) == 2
+    assert bool(list((quick / ".darkroom/clones").glob("*/"))) == (sent == signal.SIGKILL)
+
+    printed = run(*seeds, cwd=quick, code=2, MEANWHILE=f"{third} exit 7 || true")
+    last = printed.splitlines()[-1]
+    assert last.startswith("darkroom: seed 3 failed (")
+    assert last.endswith("correct the cause, and run the command again; finished runs are kept")
+    printed = run(*seeds, cwd=quick)
+    assert printed.count("Running stage 'train_scratch'") == 1
+    assert len(experiments(quick)) == 3
+    assert not list((quick / ".darkroom/clones").glob("*/"))
+
+
+@pytest.mark.fast
+def test_runs_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_params = RUN.model_copy(update={"threads": 2, "shards": 4})
+    monkeypatch.delenv(members.WORKERS)
+    for cores, asked, jobs, workers in [(2, None, 1, 0), (8, None, 4, 1), (16, 2, 2, 4), (64, 2, 2, 4), (2, 3, 3, 1)]:
+        monkeypatch.setattr(parallel, "cores", lambda cores=cores: cores)
+        assert members.share(run_params, 5, asked) == (jobs, {members.WORKERS: str(workers)} if workers else {})
+    monkeypatch.setattr(parallel, "cores", lambda: 16)
+    assert members.share(run_params, 2, None) == (2, {members.WORKERS: "4"})
+    assert members.share(run_params.model_copy(update={"device": "cuda"}), 5, None) == (1, {})
+    monkeypatch.setenv(members.WORKERS, "2")
+    assert members.share(run_params, 9, None) == (4, {})
+
+
+def test_a_clone_is_in_use_as_long_as_its_process(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(quick)
+    with clone.of_head() as head:
+        assert clone.in_use(head.lock)
+    assert not clone.in_use(head.lock)
+    head.lock.touch()  # of a process that was killed
+    assert not clone.in_use(head.lock)
 
 
 def test_a_trial_runs_the_commit_that_the_search_began_with(quick: Path) -> None:

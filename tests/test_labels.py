@@ -9,6 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from conftest import read_csv, run, set_params, stage, write_digits
+from darkroom.data import folds as divide
 from darkroom.data import manifest
 from darkroom.labels import confident, features, folds, ranking, session
 from darkroom.results import suspects
@@ -51,7 +52,7 @@ def test_the_probabilities_are_out_of_sample() -> None:
     labels = np.random.default_rng(1).integers(0, 2, 200)
     twice, both = np.concatenate([pixels, pixels]), np.concatenate([labels, labels])
     contents = [str(index) for index in range(200)] * 2
-    together = folds.units([contents, [""] * 400], [])
+    together = divide.units([contents, [""] * 400], [], folds.FOLDS)
     assert len(np.unique(together)) == 200
     apart, _ = folds.probabilities(twice, both, np.arange(400))
     joined, _ = folds.probabilities(twice, both, together)
@@ -61,10 +62,10 @@ def test_the_probabilities_are_out_of_sample() -> None:
 @pytest.mark.fast
 def test_units_join_groups_copies_and_look_alikes_but_no_long_chains() -> None:
     names = [["a", "a", "b", "c", "d", *map(str, range(95))], ["", "", "", "x", "x", *[""] * 95]]
-    assert folds.units(names, [])[:5].tolist() == [0, 0, 1, 2, 2]
-    assert folds.units(names, [(1, 2)])[:5].tolist() == [0, 0, 0, 1, 1]
+    assert divide.units(names, [], folds.FOLDS)[:5].tolist() == [0, 0, 1, 2, 2]
+    assert divide.units(names, [(1, 2)], folds.FOLDS)[:5].tolist() == [0, 0, 0, 1, 1]
     chain = [(index, index + 1) for index in range(50)]
-    assert folds.units(names, chain).tolist() == folds.units(names, []).tolist()
+    assert divide.units(names, chain, folds.FOLDS).tolist() == divide.units(names, [], folds.FOLDS).tolist()
 
 
 @pytest.mark.fast

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import run, stage, write_digits
-from darkroom.experiments import tune
+from darkroom.experiments import members
 from darkroom.system import parallel
 
 
@@ -39,5 +39,5 @@ def test_macos_does_not_fork(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_trial_ends_where_there_are_no_process_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, text=True)
     monkeypatch.delattr(os, "killpg")
-    tune.stop(process)
+    members.stop(process)
     assert process.wait(timeout=10)

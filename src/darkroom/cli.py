@@ -21,6 +21,7 @@ MAX_DROP = "Exit with 1 if METRIC falls by more than DROP, of any model or of MO
 WAY_BACK = "These results are not committed: `git checkout -- . && dvc checkout` goes back to the last commit."
 MODEL = "A name from the project's list, or a checkpoint or exported file. Default: the best one on val."
 REV = "The Git revision whose model it is, such as v1.2."
+JOBS = "How many run at a time. Default: as many as the cores allow."
 DEFAULT_BASE = "Default: the commit at which this branch left main."
 
 app = typer.Typer(
@@ -289,6 +290,7 @@ def pr_report(
 @app.command()
 def seeds(
     count: Annotated[int, typer.Option(min=2, help="Number of seeds. The first one is run.seed.")] = 5,
+    jobs: Annotated[int | None, typer.Option(min=1, help=JOBS, show_default=False)] = None,
 ) -> None:
     """Run HEAD under several seeds, and print mean, spread and detectable difference of each metric.
 
@@ -296,7 +298,7 @@ def seeds(
     """
     from darkroom.experiments import seeds
 
-    markdown.show(seeds.run_seeds(count))
+    markdown.show(seeds.run_seeds(count, jobs))
 
 
 @app.command()
@@ -459,6 +461,33 @@ def labels(
     from darkroom.labels import session
 
     session.run(top)
+
+
+@app.command()
+def crossval(
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds of train and val.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of divisions into folds, each with another seed.")] = 1,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(metavar="train_NAME", help="A training. May be repeated. Default: those of all models."),
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a param of HEAD for the folds. May be repeated."),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="REV", help="Cross-validate this revision, too, and compare HEAD with it.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help=JOBS, show_default=False)] = None,
+) -> None:
+    """Judge HEAD's params by cross-validation on train and val. Test is not looked at.
+
+    Each fold is a DVC experiment. Experiments that exist already are not run again.
+    """
+    from darkroom.experiments import crossval
+
+    plan = crossval.Plan(folds, repeats, stage or [], change or [], against)
+    markdown.show(crossval.crossval(plan, jobs))
 
 
 @app.command()

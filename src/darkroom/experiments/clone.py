@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,18 +26,16 @@ class Clone:
         root: The project's folder in the clone, an absolute path. Files that DVC tracks are not in it: each experiment runs in
             a temporary copy, and DVC puts them there.
         commit: The commit that is checked out.
+        lock: The file that the process holds as long as it uses the clone; see `in_use`.
     """
 
     root: Path
     commit: str
+    lock: Path
 
-    def call(self, *arguments: str) -> int:
-        """Run `dvc ARGUMENTS` in the clone and return its exit code."""
-        return dvc.call(*arguments, cwd=self.root, extra=self._variables())
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start `dvc ARGUMENTS` in the clone; see `dvc.start`."""
-        return dvc.start(*arguments, cwd=self.root, extra=self._variables())
+    def start(self, *arguments: str, variables: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start `dvc ARGUMENTS` in the clone, with `variables` in its environment; see `dvc.start`."""
+        return dvc.start(*arguments, cwd=self.root, extra={**self._variables(), **(variables or {})})
 
     def hand_over(self, name: str) -> str:
         """Copy the experiment `name` to the user's repository and return its commit.
@@ -60,9 +58,7 @@ class Clone:
 
 @contextmanager
 def of_head() -> Iterator[Clone]:
-    """Clone HEAD to a folder in .darkroom, and remove it at the end. What killed processes left there is removed at the start.
-
-    Changes that are not committed are left out; a printed sentence says so. Several processes can have a clone at the same time.
+    """Clone HEAD, as `of` does. Changes that are not committed are left out; a printed sentence says so.
 
     Raises:
         UserError: The current folder is not the top folder of a project with Git and DVC.
@@ -71,6 +67,20 @@ def of_head() -> Iterator[Clone]:
     commit = dvc.commit("HEAD")
     if git.read("status", "--porcelain", "--untracked-files=no"):
         print(f"There are changes that are not committed. They are left out: HEAD ({commit[:7]}) is run.", flush=True)
+    with of(commit) as head:
+        yield head
+
+
+@contextmanager
+def of(commit: str) -> Iterator[Clone]:
+    """Clone a commit to a folder in .darkroom, and remove it at the end.
+
+    What killed processes left there is removed at the start. Several processes can have clones at the same time, and a process
+    can have several.
+
+    Raises:
+        UserError: Git or DVC refuses.
+    """
     FOLDER.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(FOLDER / "lock"):
         for left in FOLDER.glob("*/"):
@@ -79,11 +89,22 @@ def of_head() -> Iterator[Clone]:
         used = _lock(folder)
         used.acquire()
     try:
-        yield Clone(_fill(folder, commit), commit)
+        yield Clone(_fill(folder, commit), commit, Path(used.lock_file))
     finally:
         used.release()
         with filelock.FileLock(FOLDER.absolute() / "lock"):
             _remove_if_unused(folder)
+
+
+def in_use(lock: Path) -> bool:
+    """Whether a process of this machine uses the clone with this `Clone.lock`. That of another user is taken to be in use."""
+    try:
+        if not lock.exists():
+            return False
+        with filelock.FileLock(lock, timeout=0):
+            return False
+    except OSError:  # it is held, or may not be opened
+        return True
 
 
 def _fill(folder: Path, commit: str) -> Path:

@@ -10,8 +10,9 @@ from scipy import optimize, stats
 from darkroom.evaluation import metrics, per_class, seed_runs
 from darkroom.evaluation.seed_runs import Result, Runs
 from darkroom.evaluation.titles import METRICS
-from darkroom.experiments import clone
-from darkroom.system import dvc, files, git, params
+from darkroom.experiments import clone, members
+from darkroom.experiments.members import Member
+from darkroom.system import files, git, params
 from darkroom.system.errors import UserError
 
 POWER = 0.8  # a difference is detectable if a test at 5 % finds it with this probability
@@ -19,11 +20,12 @@ FEW = 5  # seeds; with fewer, an interval can be wider than the metric's range, 
 RESULTS = "metrics/evaluate.json"
 
 
-def run_seeds(count: int) -> str:
+def run_seeds(count: int, jobs: int | None) -> str:
     """Run HEAD's params under `count` seeds, each as a DVC experiment, and return the table as Markdown.
 
     The experiments are named seed-N-COMMIT. Those that exist already for this commit are not run again. What is committed or
-    edited meanwhile changes none of them. The results are written to metrics/seeds.json in the work tree.
+    edited meanwhile changes none of them. The results are written to metrics/seeds.json in the work tree. `jobs` is that of
+    `members.run`.
 
     Raises:
         UserError: A run failed.
@@ -31,7 +33,11 @@ def run_seeds(count: int) -> str:
     with clone.of_head() as head:
         with contextlib.chdir(head.root):
             first, models = params.load("run", params.Run).seed, params.models()
-        runs = seed_runs.collect({seed: _result(head, seed) for seed in range(first, first + count)}, models)
+        seeds = range(first, first + count)
+        experiments = [Member(f"seed-{seed}-{head.commit[:7]}", f"seed {seed}", [f"run.seed={seed}"]) for seed in seeds]
+        commits = members.run(experiments, head, jobs)
+        found = {seed: _result(one.name, commit) for seed, one, commit in zip(seeds, experiments, commits, strict=True)}
+        runs = seed_runs.collect(found, models)
     files.write_json(seed_runs.PATH, seed_runs.as_tree(runs))
     return (
         f"{as_markdown(runs)}\n`{seed_runs.PATH}` has these results, which are those of commit {head.commit[:7]}. Commit it "
@@ -39,21 +45,12 @@ def run_seeds(count: int) -> str:
     )
 
 
-def _result(head: clone.Clone, seed: int) -> Result:
-    """The results under `seed`. It is run if there is no experiment yet.
+def _result(name: str, commit: str) -> Result:
+    """The results in the `commit` of the experiment `name`.
 
     Raises:
-        UserError: The run failed.
+        UserError: It has none.
     """
-    name = f"seed-{seed}-{head.commit[:7]}"
-    commit = dvc.experiments(name).get(head.commit)
-    if commit is None:
-        if head.call("exp", "run", "--temp", "--name", name, "--set-param", f"run.seed={seed}"):
-            raise UserError(
-                f"the run under seed {seed} failed: correct the cause that it prints, and run the command again; finished "
-                "runs are kept"
-            )
-        commit = head.hand_over(name)
     content = git.show(commit, RESULTS)
     if content is None:
         raise UserError(

@@ -2,20 +2,17 @@
 
 import contextlib
 import json
-import os
 import random
 import re
 import shlex
-import signal
 import socket
-import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from darkroom.experiments import clone, search_space
+from darkroom.experiments import clone, gain, members, search_space
 from darkroom.experiments.search_space import Dimension, Space
 from darkroom.pictures.palette import COLOURS
 from darkroom.pictures.style import panels
@@ -38,7 +35,6 @@ EPOCH = re.compile(r"^epoch +(\d+)/\d+ .* val loss ([\d.]+)")  # a line of `hist
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 DIVERGED = "the training diverged"  # part of the message of `loop.run_epoch`
 TRIES = 5  # to open a database that others make at the same time
-PATIENCE = 30  # seconds that DVC has to remove the temporary copy of a stopped trial
 INPUTS = ("params.yaml", "dvc.yaml", "src", "requirements", "data")  # these are the same for all trials of a study
 
 
@@ -72,7 +68,7 @@ def search(path: Path, name: str, trials: int, storage: str | None) -> str:
             try_one(study, name, space, head)
     if len(complete(study)) > 1:
         draw(study, name)
-    return as_markdown(study, name, defaults)
+    return as_markdown(study, name, space.stage, defaults)
 
 
 def try_one(study: optuna.Study, name: str, space: Space, head: clone.Clone) -> None:
@@ -82,7 +78,8 @@ def try_one(study: optuna.Study, name: str, space: Space, head: clone.Clone) -> 
         UserError: The trial failed.
     """
     trial = study.ask()
-    trial.set_user_attr("process", f"{socket.gethostname()} {os.getpid()}")
+    trial.set_user_attr("lock", str(head.lock))
+    trial.set_user_attr("host", socket.gethostname())
     trial.set_user_attr("folder", str(Path.cwd()))
     changes = {key: propose(trial, key, dimension) for key, dimension in space.params.items()}
     loss = attempt(trial, head, space.stage, experiment(name, trial.number), changes)
@@ -176,27 +173,17 @@ def _check_inputs(study: optuna.Study, name: str, space: Space, commit: str) -> 
 
 
 def recover(study: optuna.Study) -> None:
-    """Queue the params of killed trials again. A trial was killed if it is marked as running but its process has ended.
+    """Queue the params of killed trials again. A trial was killed if it is marked as running but nobody uses its clone.
 
-    Trials of other machines are left alone.
+    The lock of the clone tells: the system releases it when its process ends, and another process may get the number of that
+    one. Trials of other machines are left alone.
     """
     for trial in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
-        host, _, process = str(trial.user_attrs.get("process", "")).rpartition(" ")
-        if host == socket.gethostname() and not is_alive(int(process)):
+        where = trial.user_attrs.get("host"), str(trial.user_attrs.get("lock", ""))
+        if where[0] == socket.gethostname() and not clone.in_use(Path(where[1])):
             # Another worker may have marked it as failed already.
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
             study.enqueue_trial(trial.params)
-
-
-def is_alive(process: int) -> bool:
-    """Whether a process with this number exists."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it belongs to another user
-        pass
-    return True
 
 
 def propose(trial: optuna.Trial, key: str, dimension: Dimension) -> Any:
@@ -231,9 +218,9 @@ def attempt(trial: optuna.Trial, head: clone.Clone, stage: str, name: str, chang
                     if trial.should_prune():
                         return None
         finally:
-            stop(process)
+            members.stop(process)
     if process.returncode:
-        reason = why(lines)
+        reason = members.why(lines)
         if DIVERGED in reason:
             return None
         trial.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
@@ -241,30 +228,6 @@ def attempt(trial: optuna.Trial, head: clone.Clone, stage: str, name: str, chang
             f"trial {trial.number} failed ({reason}): correct the search space or params.yaml, or choose another --name"
         )
     return float(json.loads(git.show(head.hand_over(name), f"metrics/{stage}.json") or b"{}")["val_loss"])
-
-
-def why(lines: Sequence[str]) -> str:
-    """The reason for a failure, from the printed `lines`: the stage's message, else DVC's message, else the last line."""
-    printed = [line.strip() for line in lines if line.strip()] or ["no reason given"]
-    messages = (line for start in ("darkroom ", "ERROR: ") for line in reversed(printed) if line.startswith(start))
-    return next(messages, printed[-1])
-
-
-def stop(process: subprocess.Popen[str]) -> None:
-    """End DVC and the stage that it runs.
-
-    DVC is interrupted, so that it can remove its temporary copy of the project. It is killed if it takes longer than `PATIENCE`.
-    """
-    if process.poll() is not None:
-        return
-    if not hasattr(os, "killpg"):  # Windows has no groups of processes
-        process.kill()
-        return
-    os.killpg(process.pid, signal.SIGINT)
-    try:
-        process.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def experiment(study: str, number: int) -> str:
@@ -278,12 +241,13 @@ def complete(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return sorted(found, key=lambda trial: (trial.value, trial.number))
 
 
-def as_markdown(study: optuna.Study, name: str, defaults: Mapping[str, Any]) -> str:
-    """The table of all trials that were not stopped early, the best one first, and how to apply the best one.
+def as_markdown(study: optuna.Study, name: str, stage: str, defaults: Mapping[str, Any]) -> str:
+    """The table of all trials that were not stopped early, the best one first, and whether and how to apply the best one.
 
     Args:
         study: The study.
         name: Its name.
+        stage: The stage whose params it searches.
         defaults: The params in params.yaml. The trial with these is marked.
     """
     done = complete(study)
@@ -300,15 +264,44 @@ def as_markdown(study: optuna.Study, name: str, defaults: Mapping[str, Any]) -> 
     if done and done[0].params == defaults:
         lines += ["", "None is better than the params as they are."]
     elif done:
-        lines += ["", how_to_take(done[0], experiment(name, done[0].number))]
+        lines += ["", advice(done, name, stage, defaults, len(done) + stopped - 1)]
     return "\n".join(lines) + "\n"
+
+
+def advice(
+    done: list[optuna.trial.FrozenTrial], name: str, stage: str, defaults: Mapping[str, Any], trials: int
+) -> str:
+    """Whether the best trial is better than the params as they are by more than chance, and how to take it if it may be.
+
+    Args:
+        done: The trials that were not stopped early, the best one first.
+        name: Of the study.
+        stage: The stage whose params it searches.
+        defaults: The params in params.yaml.
+        trials: How many were tried besides these.
+    """
+    best, start = done[0], next((trial for trial in done if trial.params == defaults), None)
+    how = how_to_take(best, experiment(name, best.number))
+    try:
+        commits = [dvc.experiments(experiment(name, one.number)) for one in (start, best) if one]
+        if len(commits) < 2 or not all(commits):
+            raise UserError("the params as they are were not tried, or one of the two models is not here")
+        base, head = (next(iter(found.values())) for found in commits)
+        found = gain.measure(base, head, stage.removeprefix("train_"), max(1, trials))
+    except UserError as error:
+        return f"It is not known whether the best one is better than the params as they are by more than chance ({error}). {how}"
+    by = f"The val loss of trial {best.number} is {found.value:.4f} lower than that of the params as they are"
+    interval = f"{found.low:.4f} to {found.high:.4f}, adjusted for the number of trials"
+    if found.low > 0:
+        return f"{by} ({interval}): more than chance. {how}"
+    return f"{by} ({interval}), which may be chance: nothing speaks for other params than those that there are."
 
 
 def how_to_take(trial: optuna.trial.FrozenTrial, name: str) -> str:
     """How to get the params and the model of a trial, whose experiment may lie in another clone."""
     if dvc.experiments(name):
         return f"Take the best one: `dvc exp apply {name}`, then `dvc repro`."
-    host = str(trial.user_attrs.get("process", "another machine")).rpartition(" ")[0]
+    host = trial.user_attrs.get("host", "another machine")
     settings = " ".join(f"-S {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in trial.params.items())
     return (
         f"The best one was run on {host} in `{trial.user_attrs.get('folder', 'another folder')}`. Train it again here, with "

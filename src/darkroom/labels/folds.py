@@ -4,42 +4,17 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
+from darkroom.data import folds as divide
 from darkroom.labels import confident
 from darkroom.system.parallel import in_threads
 
 FOLDS = 5
 STRENGTHS = (1.0, 10.0, 100.0)  # scikit-learn's C: the higher, the closer the logistic regression keeps to the labels
 STEPS = 100  # of L-BFGS at most, so that the time has a bound
-
-
-def units(names: Sequence[Sequence[str]], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
-    """The unit of each of N images, int (N,), from 0. What belongs together is in one fold.
-
-    Args:
-        names: Kinds of N names each, such as content and group. Images with the same name belong together; "" is none.
-        pairs: Look-alikes, by index, which belong together as well. If chains of them make a unit larger than a fold, they are
-            left out: then all pictures look alike, and the pairs say little.
-    """
-    count = len(names[0])
-    links = [(index, index) for index in range(count)]
-    for kind in names:
-        first: dict[str, int] = {}
-        links += [(index, first.setdefault(name, index)) for index, name in enumerate(kind) if name]
-    joined = _joined([*links, *pairs], count)
-    return joined if np.bincount(joined).max() <= count / FOLDS else _joined(links, count)
-
-
-def _joined(links: Sequence[tuple[int, int]], count: int) -> np.ndarray:
-    graph = coo_array((np.ones(len(links), bool), np.array(links).T), (count, count))
-    found: np.ndarray = connected_components(graph, directed=False)[1]
-    return found
 
 
 def probabilities(features: np.ndarray, labels: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -74,11 +49,8 @@ def _parts(labels: np.ndarray, units: np.ndarray) -> list[tuple[np.ndarray, np.n
     folds = min(FOLDS, len(np.unique(units)), np.bincount(labels).max())
     if folds < 2:
         return []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a class with fewer images than folds is no error
-        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
-        parts = list(splitter.split(labels, labels, units))
-    return [(train, test) for train, test in parts if len(test) and len(np.unique(labels[train])) > 1]
+    found = divide.parts(labels, units, folds)
+    return [(train, test) for train, test in found if len(test) and len(np.unique(labels[train])) > 1]
 
 
 def _out_of_sample(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from darkroom.data import archives, manifest
+from darkroom.data import folds as divide
 from darkroom.data.layout import MANIFEST, RAW, SIDES
 from darkroom.data.manifest import Row
 from darkroom.inference import settings
@@ -55,7 +56,7 @@ def units(rows: Sequence[Row]) -> np.ndarray:
     listed = files.read_csv(LOOK_ALIKES) if Path(LOOK_ALIKES).exists() else []
     pairs = [(place.get(pair["first"]), place.get(pair["second"])) for pair in listed]
     both = [(one, other) for one, other in pairs if one is not None and other is not None]
-    return folds.units([[row.sha256 for row in rows], [row.group for row in rows]], both)
+    return divide.units([[row.sha256 for row in rows], [row.group for row in rows]], both, folds.FOLDS)
 
 
 def _ranked(rows: Sequence[Row], classes: Sequence[str], found: ranking.Ranking, seen: np.ndarray) -> list[Suspect]:

@@ -30,14 +30,14 @@ def fetch(row: Row | None, revision: str | None) -> Image.Image:
         if archives.archive_of(path):
             data = archives.read(path)
             return open_rgb(io.BytesIO(data)) if sha256(data) == row.sha256 else MISSING
-        files, top = _files(Path.cwd(), revision)
+        files, top = files_of(Path.cwd(), revision)
         return open_rgb(io.BytesIO(files.read_bytes(top + path)))
     except Exception:  # DVC raises many kinds of errors if its cache lacks a file
         return MISSING
 
 
 @cache
-def _files(project: Path, revision: str) -> tuple[Any, str]:
+def files_of(project: Path, revision: str) -> tuple[Any, str]:
     """The files of a revision of a project, as DVC shows them, and where the project lies in them.
 
     Their paths start at Git's top folder. Opening them takes a third of a second, so it is done once.

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from darkroom.data import archives, assignment, groups, leaks, missing
+from darkroom.data import archives, assignment, folds, groups, leaks, missing
 from darkroom.data import fillers as fillers_of_sides
 from darkroom.data.assignment import Image, Ratio
 from darkroom.data.images import open_rgb
@@ -39,6 +40,12 @@ class Params(params.Section):
     on_bad_image: Literal["skip", "fail"]
     on_conflict: Literal["report", "fail"]
     near_duplicate: Annotated[int, Field(ge=0, lt=leaks.BANDS)]
+    fold: str | None = None  # for `darkroom crossval`, which sets it; params.yaml need not have it
+
+    @field_validator("fold")
+    @classmethod
+    def _is_fold(cls, fold: str | None) -> str | None:
+        return str(folds.read(fold)) if fold else None
 
     @field_validator("group")
     @classmethod
@@ -61,18 +68,21 @@ def main() -> None:
     conflicts = report_conflicts(every, choices)
     assigned, fillers = assign(every, choices)
     copies = parted_copies(every, assigned)
-    reasons = {**copies, **without_train(every, assigned, copies, choices)}
+    held_out = dict.fromkeys(fold_of(*used(every, assigned, copies), choices), folds.HELD_OUT)
+    unused = {**copies, **held_out}
+    reasons = {**unused, **without_train(every, assigned, unused, choices)}
     images, sides = used(every, assigned, reasons)
     check_sides(images, sides)
     pairs = near_duplicates(images, sides, choices.near_duplicate)
 
     write_sides(images, sides, choices.layout)
     said = {image.path: filler for image, filler in zip(every, fillers, strict=True)}
-    write_manifest(found, images, sides, said, reasons)
+    held = [image for image in every if image.path in held_out]
+    write_manifest(found, [*images, *held], [*sides, *(folds.HELD_OUT for _ in held)], said, reasons)
     write_near_duplicates(images, sides, pairs)
     found_twice = Counter((sides[pair.first], sides[pair.second]) for pair in pairs)
     reported = {
-        "left_out": len(found) - len(images),
+        "left_out": len(found) - len(images) - len(held),
         "copies": len(copies),
         "conflicts": conflicts,
         "fillers_not_pinned": report_fillers(images, said),
@@ -182,6 +192,28 @@ def parted_copies(images: Sequence[Image], sides: Sequence[str]) -> dict[str, st
     return reasons
 
 
+def fold_of(images: Sequence[Image], sides: Sequence[str], choices: Params) -> list[str]:
+    """The paths of the images of train and val that are held out from both, because they are of the fold `choices.fold`.
+
+    Raises:
+        UserError: There are fewer units or images of a class than folds.
+    """
+    if not choices.fold:
+        return []
+    fold = folds.read(choices.fold)
+    pool = [(image, side) for image, side in zip(images, sides, strict=True) if side != "test"]
+    strata = [f"{side} {image.label}" for image, side in pool]  # so that val loses no more than its share of a class
+    kinds = np.unique(strata, return_inverse=True)[1]
+    units = folds.units([[image.sha256 for image, _ in pool], [image.group for image, _ in pool]], [], fold.total)
+    if fold.total > min(int(units.max()) + 1, int(np.bincount(kinds).max())):
+        raise UserError(
+            f"split.fold is {fold}, but train and val have {int(units.max()) + 1} units (groups, or contents), and train has at "
+            f"most {np.bincount(kinds).max()} images of a class: take fewer folds, or add images"
+        )
+    _, chosen = folds.parts(kinds, units, fold.total, seed=fold.repeat - 1)[fold.number - 1]
+    return [pool[index][0].path for index in chosen]
+
+
 def without_train(
     images: Sequence[Image], sides: Sequence[str], copies: Mapping[str, str], choices: Params
 ) -> dict[str, str]:
@@ -194,7 +226,7 @@ def without_train(
     trained = {image.label for image, side in zip(images, sides, strict=True) if side == "train"}
     lost = Counter(image.label for image in images if image.label not in trained)
     for label, total in sorted(lost.items()):
-        if choices.mode != "hash":
+        if choices.mode != "hash" and not choices.fold:
             raise UserError(
                 f"no image of class '{label}' ({total} in {RAW}) falls to train: add images of it, or move its folder out of "
                 f"{RAW}"
