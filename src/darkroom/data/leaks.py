@@ -9,7 +9,7 @@ import numpy as np
 from darkroom.data.layout import SIDES
 
 BANDS = 16  # of 16 bits each; two hashes that differ in fewer than 16 bits agree in at least one band
-# The bits of each band: one of each row and of each column of the 16 x 16 comparisons, no two side by side. Pictures with a border
+# The bits of each band: one of each row and of each column of the 16 x 16 comparisons, no two side by side. Pictures with a frame
 # agree in whole rows. Any odd factor gives a permutation; of those tried, 81 left the fewest comparisons.
 BITS = (np.arange(256) * 81 % 256).reshape(BANDS, 16)
 CROWD = 1000  # a band in which more images agree is skipped, so that each image is compared with at most 16,000
