@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 import common
 from darkroom.evaluation import conformal, metrics
+from darkroom.evaluation.said import from_probabilities
 from darkroom.networks.calibration import calibrated
 from darkroom.training.calibrate import fit_temperature
 
@@ -77,7 +78,9 @@ def draw(random: np.random.Generator, count: int) -> Iterator[tuple[str, float, 
     accuracies = [(epoch.argmax(1) == of_val).mean() for epoch in val]
     losses = [-log_softmax(epoch, 1)[np.arange(count), of_val].mean() for epoch in val]
     best = min(range(EPOCHS), key=lambda epoch: (-accuracies[epoch], losses[epoch]))
-    raw = metrics.ece(of_test, calibrated(torch.from_numpy(test[best])[None], 1.0).numpy(), BINS)
+    raw = metrics.ece(
+        of_test, from_probabilities(calibrated(torch.from_numpy(test[best])[None], 1.0).numpy(), of_test), BINS
+    )
     for side, logits, labels in (("val", val[best], of_val), ("other images", other[best], of_other)):
         tensor = torch.from_numpy(logits)[None]
         temperature = fit_temperature(tensor, torch.from_numpy(labels))
@@ -87,7 +90,7 @@ def draw(random: np.random.Generator, count: int) -> Iterator[tuple[str, float, 
             sets = conformal.limits_of((scores, labels, np.zeros(1)), CLASSES, rate).sets(probabilities)
             held = sets[np.arange(TEST), of_test]
             rarest = float(held[of_test == CLASSES - 1].mean())
-            ece = metrics.ece(of_test, probabilities, BINS)
+            ece = metrics.ece(of_test, from_probabilities(probabilities, of_test), BINS)
             yield side, rate, float(held.mean()), rarest, float(sets.sum(1).mean()), ece, raw
 
 

@@ -189,7 +189,7 @@ def test_rows(data: Data, seeds: int) -> Iterator[list[str]]:
         committed = revision.load(None).predictions
     at = {path: index for index, path in enumerate(committed.paths)}
     order = [at[row.path] for row in data.rows if row.split == "test"]
-    models = {name: probabilities[order] for name, probabilities in committed.probabilities.items()}
+    models = {name: of.of(np.array(order)).numbers for name, of in committed.said.items()}
     for kind in KINDS:
         found: dict[str, list[list[float]]] = {}
         for seed in range(1, seeds + 1):

@@ -24,6 +24,7 @@ from darkroom.comparison import over_seeds, verdicts
 from darkroom.comparison.compare import class_tests, gate_tests, is_right
 from darkroom.comparison.verdicts import GateTest
 from darkroom.evaluation import metrics, paired, seed_runs
+from darkroom.evaluation.said import Said, from_probabilities
 from darkroom.evaluation.seed_runs import Runs
 
 METRICS: dict[str, paired.Exchanged] = {"macro_f1": paired.macro_f1, "auroc": paired.auroc, "ece": paired.ece(15)}
@@ -78,7 +79,7 @@ def level_rows(strength: float, pairs: int) -> Iterator[list[str]]:
         rejected: dict[str, list[bool]] = defaultdict(list)
         for number in tqdm(range(pairs), name, disable=None, leave=False):
             labels, base, head, units = answers(random, groups, size, shares, strength)
-            right = is_right(labels, base), is_right(labels, head)
+            right = is_right(labels, base.predicted), is_right(labels, head.predicted)
             by_image = np.arange(len(labels))
             found = {
                 "accuracy": paired.accuracy_test(*right, units),
@@ -120,7 +121,7 @@ def recipe_rows(strength: float, pairs: int) -> Iterator[list[str]]:
             gate = verdicts.adjusted_for_gate(whole, of_classes)
             if gate:  # with few seeds it is about the two models
                 rejected["gate"].append(any(test.p < metrics.LEVEL for test in gate))
-            right = is_right(labels, base[0]), is_right(labels, head[0])
+            right = is_right(labels, base[0].argmax(1)), is_right(labels, head[0].argmax(1))
             two_models = paired.accuracy_test(*right, np.arange(IMAGES))
             rejected["two models"].append(two_models.two_sided < metrics.LEVEL)
         yield [str(seeds), *shares_of(rejected, "two models")]
@@ -142,15 +143,16 @@ def runs_of(labels: np.ndarray, probabilities: np.ndarray) -> Runs:
     right = probabilities.argmax(2) == labels
     values = {"accuracy": right.mean(1).tolist()}
     for name, metric in METRICS.items():
-        values[name] = [float(metric(labels, one, one, none)[0]) for one in probabilities]
+        said = [from_probabilities(one, labels) for one in probabilities]
+        values[name] = [float(metric(labels, one, one, none)[0]) for one in said]
     recalls = {str(label): right[:, labels == label].mean(1).tolist() for label in range(CLASSES)}
     return Runs(list(range(len(probabilities))), len(labels), {"model": "Model"}, {"model": values}, {"model": recalls})
 
 
 def answers(
     random: np.random.Generator, groups: int, size: int, shares: Sequence[float], strength: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Labels (N,), probabilities of base and head (N, K), and the group of each image (N,)."""
+) -> tuple[np.ndarray, Said, Said, np.ndarray]:
+    """Labels (N,), what base and head say, and the group of each image (N,)."""
     units, classes = np.repeat(np.arange(groups), size), len(shares)
     labels = random.choice(classes, len(units), p=shares)
     shared = random.normal(size=(len(units), classes))
@@ -160,7 +162,7 @@ def answers(
         of_model = random.normal(size=(groups, classes))[units] if size > 1 else 0.0
         logits = shared + of_group + of_model + random.normal(size=shared.shape)
         logits[np.arange(len(units)), labels] += raised
-        sides.append(softmax(logits, axis=-1))
+        sides.append(from_probabilities(softmax(logits, axis=-1), labels))
     return labels, sides[0], sides[1], units
 
 

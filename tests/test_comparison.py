@@ -31,6 +31,7 @@ from darkroom.comparison import (
 )
 from darkroom.data.manifest import NOT_SPLIT, Row
 from darkroom.evaluation import bootstrap
+from darkroom.evaluation.said import from_probabilities
 from darkroom.results import revision
 from darkroom.system import dvc, lock, rebuilt
 from darkroom.system.errors import UserError
@@ -149,7 +150,7 @@ def test_images_of_a_renamed_class_are_left_out_and_said(branch: Path) -> None:
 def test_few_images_have_tests_and_no_intervals() -> None:
     """12 images: a paired test keeps its level, a bootstrap interval does not."""
     labels = np.arange(12) % 3
-    good, bad = np.eye(3)[labels], np.eye(3)[(labels + 1) % 3]
+    good, bad = (from_probabilities(np.eye(3)[predicted], labels) for predicted in (labels, (labels + 1) % 3))
     found = list(
         compare.compare_metrics("scratch", labels, np.arange(12), (good, bad), {"accuracy": compare.is_right}, 5)
     )
@@ -657,8 +658,8 @@ def test_confusion_before_and_now() -> None:
 
     def shared(count: int) -> compare.Shared:
         labels = np.arange(count)
-        base, head = np.eye(count), np.eye(count)
-        head[0] = np.eye(count)[1]
+        base = from_probabilities(np.eye(count), labels)
+        head = from_probabilities(np.eye(count)[[1, *labels[1:]]], labels)
         classes = [f"c|{index}" for index in range(count)]
         rows = (labels, labels)
         return compare.Shared(rows, 0, classes, labels, {"m": base}, {"m": head})
@@ -831,7 +832,7 @@ def test_groups_are_what_tests_count(branch: Path) -> None:
 def test_a_verdict_that_rests_on_look_alikes_is_named() -> None:
     """Head is right about ten more images. All of them have a look-alike in train."""
     labels, has_one = np.zeros(60, int), np.arange(60) < 10
-    good, bad = np.eye(2)[labels], np.eye(2)[has_one.astype(int)]
+    good, bad = (from_probabilities(np.eye(2)[predicted], labels) for predicted in (labels, has_one.astype(int)))
     right = {"accuracy": compare.is_right}
 
     def found(units: np.ndarray, has_one: np.ndarray) -> look_alikes.LookAlikes:

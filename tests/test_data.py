@@ -339,17 +339,39 @@ def test_near_duplicates_are_all_pairs_within_the_distance() -> None:
         for j, b in enumerate(theirs)
         if np.unpackbits(a ^ b).sum() <= 15
     }
-    found = leaks.near_duplicates([r.tobytes() for r in ours], [r.tobytes() for r in theirs], 15)
-    assert {(pair.first, pair.second): pair.distance for pair in found} == expected
-    assert len(found) > 5
+    hashes = [row.tobytes() for row in (*ours, *theirs)]
+    found = leaks.near_duplicates(hashes, ["val"] * len(ours) + ["test"] * len(theirs), 15)
+    assert {(pair.first, pair.second - len(ours)): pair.distance for pair in found.pairs} == expected
+    assert len(found.pairs) == found.counts["val", "test"] > 5
+    assert found.pairs == sorted(found.pairs, key=lambda pair: (pair.distance, pair))
+
+
+def test_nearly_equal_images_are_compared_in_bounded_work_and_the_nearest_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Against the comparison of every pair. Bands in which more than 100 images agree are skipped, and all images are counted."""
+    generator = np.random.default_rng(0)
+    hashes = np.packbits(generator.random((400, 256)) < 0.06, axis=1)
+    sides = ["train", "test"] * 200
+    every = np.unpackbits(hashes[::2, None] ^ hashes[None, 1::2], axis=2).sum(2)
+    monkeypatch.setattr(leaks, "KEPT", 30)
+    whole = leaks.near_duplicates([row.tobytes() for row in hashes], sides, 15)
+    assert whole.counts["train", "test"] == (every <= 15).sum() > 60
+    assert [pair.distance for pair in whole.pairs] == np.sort(every, axis=None)[:30].tolist()
+    assert whole.crowded == 0
+    monkeypatch.setattr(leaks, "CROWD", 100)
+    some = leaks.near_duplicates([row.tobytes() for row in hashes], sides, 15)
+    assert 0 < some.counts["train", "test"] < whole.counts["train", "test"]
+    assert some.crowded == len(hashes)
 
 
 def test_a_recompressed_smaller_copy_is_near_and_another_picture_is_not(tmp_path: Path) -> None:
     china, flower = (Image.fromarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg"))
     china.resize((320, 213)).save(tmp_path / "again.jpg", quality=70)
     again = perceptual_hash(images.open_rgb(tmp_path / "again.jpg"))
-    (pair,) = leaks.near_duplicates([perceptual_hash(china), perceptual_hash(flower)], [again], 10)
-    assert pair.first == 0
+    hashes = [perceptual_hash(china), perceptual_hash(flower), again]
+    (pair,) = leaks.near_duplicates(hashes, ["train", "train", "test"], 10).pairs
+    assert (pair.first, pair.second) == (0, 2)
 
 
 def test_a_parted_data_set_is_taken_as_it_is(folder: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from darkroom.evaluation import bootstrap, metrics, paired
+from darkroom.evaluation.said import from_probabilities
 
 pytestmark = pytest.mark.fast
 
@@ -38,9 +39,10 @@ def test_a_model_that_did_not_change_has_p_1() -> None:
     assert paired.accuracy_test(right, right, np.arange(4)) == (1, 1)
     assert paired.accuracy_test(right, right[[1, 0, 2, 3]], units) == (1, 1)
     random = np.random.default_rng(0)
-    labels, same = random.integers(0, 3, 30), random.dirichlet(np.ones(3), 30)
+    labels = random.integers(0, 3, 30)
+    same = from_probabilities(random.dirichlet(np.ones(3), 30), labels)
     tested = {"macro_f1": paired.macro_f1, "auroc": paired.auroc, "ece": paired.ece(5)}
-    found = paired.metric_tests(tested, labels, same, same.copy(), np.arange(30))
+    found = paired.metric_tests(tested, labels, same, same, np.arange(30))
     assert set(found.values()) == {(1, 1)}
 
 
@@ -67,9 +69,14 @@ def test_metrics_after_exchanges_are_the_metrics(name: str) -> None:
     first, second = (random.dirichlet(np.ones(3), 90).round(2) for _ in range(2))
     swapped = random.random((4, 90)) < 0.5
     exchanged = {"macro_f1": paired.macro_f1, "auroc": paired.auroc, "ece": paired.ece(5)}[name]
-    plain = {"macro_f1": metrics.macro_f1, "auroc": metrics.auroc, "ece": lambda y, p: metrics.ece(y, p, 5)}[name]
-    mixed = [np.where(row[:, None], second, first) for row in swapped]
-    assert exchanged(labels, first, second, swapped) == pytest.approx([plain(labels, one) for one in mixed])
+    plain = {
+        "macro_f1": lambda y, said: metrics.macro_f1(y, said.predicted),
+        "auroc": lambda y, said: metrics.auroc(y, said.probabilities),
+        "ece": lambda y, said: metrics.ece(y, said, 5),
+    }[name]
+    mixed = [from_probabilities(np.where(row[:, None], second, first), labels) for row in swapped]
+    one, other = (from_probabilities(side, labels) for side in (first, second))
+    assert exchanged(labels, one, other, swapped) == pytest.approx([plain(labels, one) for one in mixed])
 
 
 def equal_models(random: np.random.Generator, groups: int, size: int, classes: int) -> tuple[np.ndarray, ...]:
@@ -110,7 +117,7 @@ def test_auroc_keeps_its_level_with_rare_classes() -> None:
         for _ in range(2):
             logits = random.normal(size=(len(labels), 6))
             logits[np.arange(len(labels)), labels] += 1.5
-            sides.append(np.exp(logits) / np.exp(logits).sum(1, keepdims=True))
+            sides.append(from_probabilities(np.exp(logits) / np.exp(logits).sum(1, keepdims=True), labels))
         tests = paired.metric_tests({"auroc": paired.auroc}, labels, sides[0], sides[1], np.arange(len(labels)), seed)
         fired += tests["auroc"].two_sided < 0.05
     assert fired / 40 <= 0.05 + margin(0.05, 40)
@@ -131,6 +138,6 @@ def test_the_interval_of_an_accuracy_covers_it_for_groups(groups: int, share: fl
 
 def test_a_perfect_model_of_rare_classes_has_no_interval() -> None:
     labels = np.repeat(np.arange(300), 3)
-    probabilities = np.eye(300)[labels]
+    probabilities = from_probabilities(np.eye(300)[labels], labels)
     found = bootstrap.intervals({"macro_f1": bootstrap.macro_f1}, labels, probabilities, np.arange(900), 100, 0)
     assert np.isnan(found["macro_f1"]).all()

@@ -20,6 +20,7 @@ from sklearn.metrics import roc_curve
 
 from conftest import ROOT, read_csv
 from darkroom.evaluation import metrics, per_class
+from darkroom.evaluation.said import from_probabilities
 from darkroom.pictures import evaluate as pictures
 from darkroom.pictures import palette
 from darkroom.pictures import stats as sheets
@@ -76,7 +77,7 @@ class Results:
         pictures.confusion(self.labels, titled, self.classes, "plots/confusion.png")
         pictures.roc({MODELS[name]: of for name, of in self.curves.items()}, "plots/roc.png")
         tables = {
-            MODELS[name]: (metrics.reliability(self.labels, table, 15),) * 2
+            MODELS[name]: (metrics.reliability(self.labels, from_probabilities(table, self.labels), 15),) * 2
             for name, table in self.probabilities.items()
         }
         pictures.reliability(tables, "plots/reliability.png")

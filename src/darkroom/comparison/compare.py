@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from darkroom.comparison.verdicts import GONE, NEW, ClassChange, GateTest, Headl
 from darkroom.data import groups
 from darkroom.evaluation import bootstrap, metrics, paired
 from darkroom.evaluation.bootstrap import Difference
+from darkroom.evaluation.said import Said
 from darkroom.results.revision import Predictions, Revision
 from darkroom.system import lock
 from darkroom.system.errors import UserError
@@ -25,8 +26,8 @@ FEW = 30  # images; with fewer, the bootstrap's intervals are too short and are 
 RARE = 5  # images of a class; with fewer, the interval of a mean over classes is too short and is left out
 RESAMPLES = 2000  # of the paired bootstrap; the ends of an interval then vary by about 2 % of its width
 
-# Model -> its probabilities in base and in head, float (N, K) each, on the shared images.
-Sides = Mapping[str, tuple[np.ndarray, np.ndarray]]
+# Model -> what it says in base and in head about the shared images.
+Sides = Mapping[str, tuple[Said, Said]]
 
 
 @dataclass(frozen=True)
@@ -56,25 +57,25 @@ class Shared:
         unknown: Number of further images that both have, but with a class that only one side knows.
         classes: K names, sorted.
         labels: int64 (N,), head's class of each image.
-        base, head: Model -> its probabilities, float (N, K).
+        base, head: Model -> what it says.
     """
 
     rows: tuple[np.ndarray, np.ndarray]
     unknown: int
     classes: list[str]
     labels: np.ndarray
-    base: dict[str, np.ndarray]
-    head: dict[str, np.ndarray]
+    base: dict[str, Said]
+    head: dict[str, Said]
 
     @property
-    def both(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """The probabilities of base and of head of the models that both sides have."""
+    def both(self) -> dict[str, tuple[Said, Said]]:
+        """What the models that both sides have say in base and in head."""
         return {model: (self.base[model], self.head[model]) for model in self.head if model in self.base}
 
     @property
     def same(self) -> list[str]:
         """The models whose probabilities are the same on both sides."""
-        return [model for model, sides in self.both.items() if np.array_equal(*sides)]
+        return [model for model, (base, head) in self.both.items() if base.same(head)]
 
 
 @dataclass(frozen=True)
@@ -182,8 +183,8 @@ def on_shared(base: Revision, head: Revision) -> Shared:
         unknown,
         classes,
         np.searchsorted(classes, np.array(after.actual)[rows_after]),
-        {model: _over_classes(before, model, rows_before, classes) for model in before.probabilities},
-        {model: _over_classes(after, model, rows_after, classes) for model in after.probabilities},
+        {model: _over_classes(before, model, rows_before, classes) for model in before.said},
+        {model: _over_classes(after, model, rows_after, classes) for model in after.said},
     )
 
 
@@ -208,37 +209,40 @@ def shared_images(base: Revision, head: Revision) -> tuple[list[tuple[int, int]]
     return pairs, len(both) - len(pairs)
 
 
-def _over_classes(predictions: Predictions, model: str, rows: np.ndarray, classes: list[str]) -> np.ndarray:
-    """A model's probabilities for the images in `rows`, float (N, K), over the classes of both sides.
+def _over_classes(predictions: Predictions, model: str, rows: np.ndarray, classes: list[str]) -> Said:
+    """What a model says about the images in `rows`, over the classes of both sides.
 
     A class that this side does not know has probability 0.
     """
-    probabilities = np.zeros((len(rows), len(classes)))
-    probabilities[:, np.searchsorted(classes, predictions.classes)] = predictions.probabilities[model][rows]
-    return probabilities
+    of, place = predictions.said[model].of(rows), np.searchsorted(classes, predictions.classes)
+    every = None
+    if of.probabilities is not None:
+        every = np.zeros((len(rows), len(classes)))
+        every[:, place] = of.probabilities
+    return replace(of, predicted=place[of.predicted], probabilities=every)
 
 
 def _headlines(
     labels: np.ndarray,
     units: np.ndarray,
-    in_base: Mapping[str, np.ndarray],
-    in_head: Mapping[str, np.ndarray],
+    in_base: Mapping[str, Said],
+    in_head: Mapping[str, Said],
     right: Mapping[str, bootstrap.Right],
     bins: int | None,
 ) -> Iterator[Headline]:
     """The headlines of the models that both sides have, then of those that only head has, then of those that only base has."""
-    for model, probabilities in in_head.items():
+    for model, of in in_head.items():
         if model in in_base:
-            yield from compare_metrics(model, labels, units, (in_base[model], probabilities), right, bins)
+            yield from compare_metrics(model, labels, units, (in_base[model], of), right, bins)
     for model in sorted(in_head.keys() - in_base.keys()):
         yield from one_sided(model, labels, in_head[model], NEW, right)
     for model in sorted(in_base.keys() - in_head.keys()):
         yield from one_sided(model, labels, in_base[model], GONE, right)
 
 
-def is_right(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def is_right(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Whether each prediction is right, bool (N,)."""
-    right: np.ndarray = probabilities.argmax(1) == labels
+    right: np.ndarray = predicted == labels
     return right
 
 
@@ -251,8 +255,8 @@ def accuracies(classes: list[str], merge: str | None) -> dict[str, bootstrap.Rig
     merged = metrics.merge_classes(classes, merge)
     _, group = np.unique(merged, return_inverse=True)
 
-    def is_right_merged(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-        right: np.ndarray = group[probabilities.argmax(1)] == group[labels]
+    def is_right_merged(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        right: np.ndarray = group[predicted] == group[labels]
         return right
 
     return {"accuracy": is_right, **({"merged_accuracy": is_right_merged} if len(set(merged)) < len(merged) else {})}
@@ -262,7 +266,7 @@ def compare_metrics(
     model: str,
     labels: np.ndarray,
     units: np.ndarray,
-    sides: tuple[np.ndarray, np.ndarray],
+    sides: tuple[Said, Said],
     right: Mapping[str, bootstrap.Right],
     bins: int | None,
 ) -> Iterator[Headline]:
@@ -272,24 +276,27 @@ def compare_metrics(
         model: Its name.
         labels: int64 (N,).
         units: int64 (N,), the group of each image, or the image itself.
-        sides: Probabilities of base and of head, float (N, K).
+        sides: What it says in base and in head.
         right: As `accuracies` returns it.
         bins: Number of bins of the calibration error. None if the two sides have different classes. Macro F1, AUROC and
-            calibration error are then left out, because their values for different classes cannot be compared.
+            calibration error are then left out, because their values for different classes cannot be compared. AUROC is left
+            out, too, where a side has no probability of each class.
     """
     base, head = sides
     statistics = {metric: bootstrap.accuracy(function) for metric, function in right.items()}
     tests = {
-        metric: paired.accuracy_test(function(labels, base), function(labels, head), units)
+        metric: paired.accuracy_test(function(labels, base.predicted), function(labels, head.predicted), units)
         for metric, function in right.items()
     }
     if bins:
-        statistics |= {"macro_f1": bootstrap.macro_f1, "auroc": bootstrap.auroc}
-        exchanged = {"macro_f1": paired.macro_f1, "auroc": paired.auroc, "ece": paired.ece(bins)}
+        statistics["macro_f1"] = bootstrap.macro_f1
+        exchanged: dict[str, paired.Exchanged] = {"macro_f1": paired.macro_f1, "ece": paired.ece(bins)}
+        if base.probabilities is not None and head.probabilities is not None:
+            statistics["auroc"], exchanged["auroc"] = bootstrap.auroc, paired.auroc
         tests |= paired.metric_tests(exchanged, labels, base, head, units)
     differences = bootstrap.differences(statistics, labels, base, head, units, RESAMPLES)
     if bins:  # no interval: a resample of a calibrated model looks less calibrated than the model is
-        before, after = (metrics.ece(labels, probabilities, bins) for probabilities in sides)
+        before, after = (metrics.ece(labels, side, bins) for side in sides)
         differences["ece"] = Difference(before, after, math.nan, math.nan)
     rare = np.bincount(labels)[np.unique(labels)].min() < RARE
     for metric, difference in differences.items():
@@ -299,18 +306,18 @@ def compare_metrics(
 
 
 def one_sided(
-    model: str, labels: np.ndarray, probabilities: np.ndarray, verdict: str, right: Mapping[str, bootstrap.Right]
+    model: str, labels: np.ndarray, of: Said, verdict: str, right: Mapping[str, bootstrap.Right]
 ) -> Iterator[Headline]:
     """The accuracies of a model that only one side has. `verdict` is NEW or GONE."""
     for metric, function in right.items():
-        value = float(function(labels, probabilities).mean())
+        value = float(function(labels, of.predicted).mean())
         base, head = (math.nan, value) if verdict == NEW else (value, math.nan)
         yield Headline(model, metric, Difference(base, head, math.nan, math.nan), None, verdict)
 
 
 def _new_models(shared: Shared, units: np.ndarray) -> Iterator[NewModel]:
     """Each model that only head has, beside the most accurate of head's other models that base has, too."""
-    right = {model: is_right(shared.labels, probabilities) for model, probabilities in shared.head.items()}
+    right = {model: is_right(shared.labels, of.predicted) for model, of in shared.head.items()}
     best = max(shared.both, key=lambda model: right[model].sum(), default=None)
     for model in sorted(right.keys() - shared.both.keys()):
         recalls = {
@@ -332,7 +339,7 @@ def class_tests(
     """The paired test on the images of each class, for each model. The p values are not adjusted."""
     tested = []
     for model, sides in both.items():
-        base, head = (is_right(labels, side) for side in sides)
+        base, head = (is_right(labels, side.predicted) for side in sides)
         for index in np.unique(labels):
             members = labels == index
             test = paired.accuracy_test(base[members], head[members], units[members])
@@ -359,7 +366,7 @@ def gate_tests(
 
     whole = []
     for model, sides in both.items():
-        base, head = (is_right(labels, side) for side in sides)
+        base, head = (is_right(labels, side.predicted) for side in sides)
         whole.append(test(model, None, paired.accuracy_test(base, head, units).less))
     of_classes = [test(change.model, change.label, found.less) for change, found in by_class]
     return verdicts.adjusted_for_gate(whole, of_classes)
@@ -368,7 +375,7 @@ def gate_tests(
 def flips(
     model: str,
     labels: np.ndarray,
-    sides: tuple[np.ndarray, np.ndarray],
+    sides: tuple[Said, Said],
     classes: list[str],
     paths: Sequence[str],
     rows: np.ndarray,
@@ -380,12 +387,12 @@ def flips(
     Args:
         model: Its name.
         labels: int64 (N,), the classes of the shared images.
-        sides: Probabilities in base and in head, float (N, K) each.
+        sides: What it says in base and in head.
         classes: K names.
         paths: The paths of head's test images.
         rows: int64 (N,), the index in `paths` of each shared image.
     """
-    base, head = (side.argmax(1) for side in sides)
+    base, head = (side.predicted for side in sides)
     changed = np.flatnonzero((base == labels) != (head == labels))
     for index in sorted(changed, key=lambda index: (head[index] == labels[index], paths[int(rows[index])])):
         actual, before, after = (classes[int(indices[index])] for indices in (labels, base, head))

@@ -17,7 +17,7 @@ LISTED = 10  # of these cells
 def counts(shared: Shared, model: str) -> tuple[np.ndarray, np.ndarray]:
     """The confusion matrices of a model in base and in head, int64 (K, K) each: actual class by predicted class."""
     base, head = (
-        confusion_matrix(shared.labels, side[model].argmax(1), labels=range(len(shared.classes)))
+        confusion_matrix(shared.labels, side[model].predicted, labels=range(len(shared.classes)))
         for side in (shared.base, shared.head)
     )
     return base, head
@@ -52,5 +52,5 @@ def _table(base: np.ndarray, head: np.ndarray, classes: Sequence[str]) -> str:
 def draw(shared: Shared, model: str, path: Path) -> None:
     """Write a picture of the matrices in base and in head, side by side."""
     classes = [label if label.isprintable() else ascii(label) for label in shared.classes]
-    predicted = {"before": shared.base[model].argmax(1), "now": shared.head[model].argmax(1)}
+    predicted = {"before": shared.base[model].predicted, "now": shared.head[model].predicted}
     pictures.confusion(shared.labels, predicted, classes, path)

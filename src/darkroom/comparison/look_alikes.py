@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from darkroom.evaluation import bootstrap, metrics, paired
+from darkroom.evaluation.said import Said
 from darkroom.evaluation.titles import METRICS
 from darkroom.results.revision import Revision
 from darkroom.system.markdown import code
@@ -78,7 +79,7 @@ def compare(
     rows: tuple[np.ndarray, np.ndarray],
     labels: np.ndarray,
     units: np.ndarray,
-    both: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    both: Mapping[str, tuple[Said, Said]],
     right: Mapping[str, bootstrap.Right],
 ) -> LookAlikes:
     """Compare the look-alikes of two revisions.
@@ -88,7 +89,7 @@ def compare(
         rows: int64 (N,) each, the row of each shared test image in the predictions of base and of head.
         labels: int64 (N,), the classes of the shared images.
         units: int64 (N,), their groups, or the images themselves.
-        both: Model -> its probabilities in base and in head, float (N, K) each.
+        both: Model -> what it says in base and in head about the shared images.
         right: Metric -> function that says which predictions are right.
     """
     sides = {"base": base, "head": head}
@@ -112,7 +113,7 @@ def compare(
 def accuracies(
     labels: np.ndarray,
     units: np.ndarray,
-    both: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    both: Mapping[str, tuple[Said, Said]],
     right: Mapping[str, bootstrap.Right],
     found: np.ndarray,
 ) -> list[Accuracy]:
@@ -120,7 +121,7 @@ def accuracies(
     if not found.any():
         return []
     return [
-        _accuracy(model, metric, function(labels, base), function(labels, head), units, found)
+        _accuracy(model, metric, function(labels, base.predicted), function(labels, head.predicted), units, found)
         for model, (base, head) in both.items()
         for metric, function in right.items()
     ]

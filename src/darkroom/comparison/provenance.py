@@ -93,10 +93,10 @@ def markdown(record: Rebuilt | None, head: Revision) -> str:
 def contradiction(head: Revision) -> str:
     """A sentence on accuracies in metrics/evaluate.json that are not those of the predictions; "" if all are."""
     wrong = []
-    for model, probabilities in head.predictions.probabilities.items():
+    for model, of in head.predictions.said.items():
         said, found = (
             head.scores[model]["accuracy"]["value"],
-            float((probabilities.argmax(1) == head.predictions.labels).mean()),
+            float((of.predicted == head.predictions.labels).mean()),
         )
         if not math.isclose(said, found, abs_tol=ROUNDING):
             wrong.append(f"{head.titles[model]}: {said:.3f}, by its predictions {found:.3f}")

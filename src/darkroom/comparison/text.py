@@ -21,6 +21,10 @@ OF_MODELS = (
     "p: two-sided mid-p of the paired randomisation test, which for the accuracies is McNemar's. Each verdict is a test of "
     "its own at 5 %, so that a single one may be chance; `--fail-on worse` is adjusted for the number of models and classes."
 )
+NO_AUROC = (
+    "AUROC is not compared: of so many images and classes, `plots/predictions.csv` does not have the probability of each class. "
+    "`metrics/evaluate.json` has each side's, with its interval."
+)
 
 
 def as_markdown(comparison: Comparison, flips: bool = True) -> str:
@@ -118,6 +122,9 @@ def figures(comparison: Comparison) -> list[str]:
     lines = [one for one in comparison.headlines if one.model not in comparison.same]
     same = ", ".join(comparison.titles[model] for model in comparison.same)
     table = [_headlines(lines, comparison.titles), OF_MODELS] if lines else []
+    found = {one.metric for one in lines if one.verdict not in (NEW, GONE)}
+    if "macro_f1" in found and "auroc" not in found:
+        table.append(NO_AUROC)
     return [*table, *([f"The same predictions on both sides: {same}."] if same else [])]
 
 

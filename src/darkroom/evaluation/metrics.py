@@ -11,6 +11,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import f1_score, precision_recall_fscore_support, roc_auc_score
 
 from darkroom.evaluation.per_class import FEW, Classes, OfClass
+from darkroom.evaluation.said import Said
 
 CONFIDENCE = 0.95  # of every interval
 LEVEL = 0.05  # of every test
@@ -72,9 +73,9 @@ def effective_count(right: np.ndarray, units: np.ndarray) -> float:
     return float(len(right) / effect * few**2)
 
 
-def macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
+def macro_f1(labels: np.ndarray, predicted: np.ndarray) -> float:
     """Mean of the F1 score over the classes that have images."""
-    return float(f1_score(labels, probabilities.argmax(1), labels=np.unique(labels), average="macro", zero_division=0))
+    return float(f1_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0))
 
 
 def auroc(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -84,9 +85,19 @@ def auroc(labels: np.ndarray, probabilities: np.ndarray) -> float:
         return float(np.mean([roc_auc_score(labels == k, probabilities[:, k]) for k in np.unique(labels)]))
 
 
-def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> list[Reliability]:
+def log_loss(said: Said) -> float:
+    """Mean cross-entropy in nats; the probabilities are clipped as scikit-learn clips them."""
+    return float(losses(said).mean())
+
+
+def losses(said: Said) -> np.ndarray:
+    """The cross-entropy of each image in nats, float64 (N,)."""
+    return -np.log(said.of_label.clip(np.finfo(np.float64).eps))
+
+
+def reliability(labels: np.ndarray, said: Said, bins: int) -> list[Reliability]:
     """A reliability diagram: bins of equal width of the probability of the predicted class. Empty bins are left out."""
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    confidence, right = said.confidence, said.predicted == labels
     found = bin_of(confidence, bins)
     members = [found == index for index in range(bins)]
     return [
@@ -101,9 +112,9 @@ def bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
     return np.minimum((confidence * bins).astype(np.int64), bins - 1)
 
 
-def ece(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> float:
+def ece(labels: np.ndarray, said: Said, bins: int) -> float:
     """Expected calibration error (Guo et al. 2017): the mean gap between confidence and accuracy, over images."""
-    rows = reliability(labels, probabilities, bins)
+    rows = reliability(labels, said, bins)
     return sum(row.images * abs(row.confidence - row.accuracy) for row in rows) / len(labels)
 
 

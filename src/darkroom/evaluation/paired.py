@@ -17,14 +17,16 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from darkroom.evaluation.bootstrap import totals
 from darkroom.evaluation.metrics import bin_of
+from darkroom.evaluation.said import Said
 
 EXCHANGES = 1000  # random exchanges; a p value of 0.05 then has a standard error of 0.007
 CHUNK = 2**22  # images times exchanges that are in memory at a time
 
-# A metric after exchanges: (labels (N,), first (N, K), second (N, K), swapped bool (R, N)) to (R,). In each row it is the metric
-# of the first model with the probabilities of the second for the images that are swapped.
-Exchanged = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+# A metric after exchanges: (labels (N,), what the first says, what the second says, swapped bool (R, N)) to (R,). In each row it
+# is the metric of the first model with the answers of the second for the images that are swapped.
+Exchanged = Callable[[np.ndarray, Said, Said, np.ndarray], np.ndarray]
 
 
 class PValues(NamedTuple):
@@ -59,8 +61,8 @@ def accuracy_test(base: np.ndarray, head: np.ndarray, units: np.ndarray) -> PVal
 def metric_tests(
     metrics: Mapping[str, Exchanged],
     labels: np.ndarray,
-    base: np.ndarray,
-    head: np.ndarray,
+    base: Said,
+    head: Said,
     units: np.ndarray,
     seed: int = 0,
 ) -> dict[str, PValues]:
@@ -69,7 +71,7 @@ def metric_tests(
     Args:
         metrics: Name -> metric after exchanges.
         labels: int64 (N,).
-        base, head: Probabilities, float (N, K).
+        base, head: What the models say about the images.
         units: int64 (N,), the unit of each image, from 0.
         seed: Seeds the exchanges. All metrics use the same ones.
     """
@@ -101,21 +103,22 @@ def _mid_p(values: np.ndarray, observed: float, probabilities: np.ndarray) -> PV
     return PValues(beyond(np.abs(values), abs(observed)), beyond(-values, -observed))
 
 
-def macro_f1(labels: np.ndarray, first: np.ndarray, second: np.ndarray, swapped: np.ndarray) -> np.ndarray:
+def macro_f1(labels: np.ndarray, first: Said, second: Said, swapped: np.ndarray) -> np.ndarray:
     """`metrics.macro_f1` after exchanges."""
     classes = np.unique(labels)
-    actual = labels[:, None] == classes
-    predicted = [probabilities.argmax(1)[:, None] == classes for probabilities in (first, second)]
-    hits = _sums(predicted[0] & actual, predicted[1] & actual, swapped)
-    total = _sums(predicted[0], predicted[1], swapped) + actual.sum(0)
+    predicted = np.where(swapped, second.predicted, first.predicted)
+    hits = totals(labels, predicted == labels, classes)
+    total = totals(predicted, np.ones(predicted.shape), classes) + np.bincount(labels)[classes]
     return np.divide(2 * hits, total, out=np.zeros(hits.shape), where=total > 0).mean(1)
 
 
-def auroc(labels: np.ndarray, first: np.ndarray, second: np.ndarray, swapped: np.ndarray) -> np.ndarray:
+def auroc(labels: np.ndarray, first: Said, second: Said, swapped: np.ndarray) -> np.ndarray:
     """`metrics.auroc` after exchanges: pairs of images that are ordered rightly (Mann and Whitney 1947).
 
     All scores are sorted once, and each row counts along that order. To sort each row again would take seven times as long.
     """
+    assert first.probabilities is not None
+    assert second.probabilities is not None
     chosen = np.hstack([~swapped, swapped])
     areas = []
     for label in np.unique(labels):
@@ -123,7 +126,7 @@ def auroc(labels: np.ndarray, first: np.ndarray, second: np.ndarray, swapped: np
         count, rest = int(inside.sum()), int((~inside).sum())
         if not (count and rest):
             return np.full(len(swapped), np.nan)
-        scores = np.concatenate([first[:, label], second[:, label]])
+        scores = np.concatenate([first.probabilities[:, label], second.probabilities[:, label]])
         order = scores.argsort()
         scores, positive, row = scores[order], np.tile(inside, 2)[order], chosen[:, order]
         negatives = np.pad((row & ~positive).cumsum(1, dtype=np.int32), ((0, 0), (1, 0)))
@@ -136,12 +139,11 @@ def auroc(labels: np.ndarray, first: np.ndarray, second: np.ndarray, swapped: np
 def ece(bins: int) -> Exchanged:
     """`metrics.ece` after exchanges."""
 
-    def gaps(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-        confidence = probabilities.max(1)
-        gap = confidence - (probabilities.argmax(1) == labels)
-        return (bin_of(confidence, bins)[:, None] == np.arange(bins)) * gap[:, None]
+    def gaps(labels: np.ndarray, said: Said) -> np.ndarray:
+        gap = said.confidence - (said.predicted == labels)
+        return (bin_of(said.confidence, bins)[:, None] == np.arange(bins)) * gap[:, None]
 
-    def of(labels: np.ndarray, first: np.ndarray, second: np.ndarray, swapped: np.ndarray) -> np.ndarray:
+    def of(labels: np.ndarray, first: Said, second: Said, swapped: np.ndarray) -> np.ndarray:
         return np.abs(_sums(gaps(labels, first), gaps(labels, second), swapped)).sum(1) / len(labels)
 
     return of
@@ -149,5 +151,4 @@ def ece(bins: int) -> Exchanged:
 
 def _sums(first: np.ndarray, second: np.ndarray, swapped: np.ndarray) -> np.ndarray:
     """Sums over images, float (R, C), of `first` (N, C), or of `second` for the images that are swapped."""
-    first, second = first.astype(np.float64), second.astype(np.float64)
     return first.sum(0) + swapped @ (second - first)

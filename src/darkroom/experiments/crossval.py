@@ -14,7 +14,7 @@ import numpy as np
 
 from darkroom.data.folds import HELD_OUT, Fold
 from darkroom.data.manifest import Row
-from darkroom.evaluation import means, metrics
+from darkroom.evaluation import means, metrics, said
 from darkroom.evaluation.means import Mean
 from darkroom.evaluation.titles import METRICS
 from darkroom.experiments import answers, clone, members
@@ -157,13 +157,14 @@ def _judged(fold: Fold, said: Answers, classes: list[str]) -> Judged:
 
 def figures(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> dict[str, float]:
     """Each figure of `TITLES`, as the stage evaluate computes those that it has, too; balanced accuracy is the mean recall."""
-    predicted = probabilities.argmax(1)
+    of_model = said.from_probabilities(probabilities, labels)
+    predicted = of_model.predicted
     return {
         "accuracy": float((predicted == labels).mean()),
         "balanced_accuracy": float(np.mean([(predicted[labels == k] == k).mean() for k in np.unique(labels)])),
-        "macro_f1": metrics.macro_f1(labels, probabilities),
+        "macro_f1": metrics.macro_f1(labels, predicted),
         "auroc": metrics.auroc(labels, probabilities),
-        **{name: of["value"] for name, of in evaluate.probability_errors(labels, probabilities, bins).items()},
+        **{name: of["value"] for name, of in evaluate.probability_errors(labels, of_model, bins).items()},
     }
 
 

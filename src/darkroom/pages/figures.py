@@ -42,8 +42,7 @@ def classes(revision: Revision) -> OfModels:
     found = revision.predictions
     units = groups.units(found.groups)
     return {
-        model: metrics.per_class(found.labels, of.argmax(1), units, found.classes)
-        for model, of in found.probabilities.items()
+        model: metrics.per_class(found.labels, of.predicted, units, found.classes) for model, of in found.said.items()
     }
 
 
@@ -74,7 +73,7 @@ def confusion_table(revision: Revision, model: str, place: Callable[[int, int], 
     """
     labels = revision.predictions.classes
     found = revision.predictions
-    predicted = found.probabilities[model].argmax(1)
+    predicted = found.said[model].predicted
     # How many images of each class (row) are taken for each class (column).
     counts = confusion_matrix(found.labels, predicted, labels=range(len(labels)))
     if len(labels) > MATRIX:

@@ -15,12 +15,18 @@ HEAD = 24  # pixels above the thumbnails
 FONT = "fonts/ttf/DejaVuSans.ttf"  # in matplotlib's data: the font of the charts
 
 
+def small(image: Image.Image) -> Image.Image:
+    """The image, shrunk in place to a thumbnail, so that no more than one is in memory at its full size."""
+    image.thumbnail((TILE - 2, TILE - 2))
+    return image
+
+
 def contact_sheet(label: str, images: Sequence[Image.Image], count: int, path: str | Path) -> None:
     """Thumbnails, up to eight per row, under the label and the number of images. Each shows its whole image.
 
     Args:
         label: The class.
-        images: Those of its images that are shown.
+        images: Those of its images that are shown, each as `small` makes it.
         count: The number of all its images.
         path: The PNG file.
     """
@@ -28,9 +34,7 @@ def contact_sheet(label: str, images: Sequence[Image.Image], count: int, path: s
     sheet = Image.new("RGB", (COLUMNS * TILE, HEAD + rows * TILE), "white")
     _write_head(sheet, label, f"{len(images):,} of {count:,} training images")
     for index, image in enumerate(images):
-        small = image.copy()
-        small.thumbnail((TILE - 2, TILE - 2))
-        sheet.paste(small, (index % COLUMNS * TILE + 1, HEAD + index // COLUMNS * TILE + 1))
+        sheet.paste(image, (index % COLUMNS * TILE + 1, HEAD + index // COLUMNS * TILE + 1))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     write_bytes(path, buffer.getvalue())

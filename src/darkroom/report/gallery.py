@@ -95,28 +95,27 @@ def _by_interest(revision: Revision, points: Sequence[dict[str, str]], suspects:
 
 def mistakes(revision: Revision, model: str) -> np.ndarray:
     """The test images about which a model is wrong, the surest mistake first: indices, int64."""
-    probabilities = revision.predictions.probabilities[model]
-    wrong = np.flatnonzero(probabilities.argmax(1) != revision.predictions.labels)
-    return wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")]
+    of_model = revision.predictions.said[model]
+    wrong = np.flatnonzero(of_model.predicted != revision.predictions.labels)
+    return wrong[np.argsort(-of_model.confidence[wrong], kind="stable")]
 
 
 def least_sure_hits(revision: Revision, model: str) -> np.ndarray:
     """The test images about which a model is right, the least sure first: indices, int64."""
-    probabilities = revision.predictions.probabilities[model]
-    right = np.flatnonzero(probabilities.argmax(1) == revision.predictions.labels)
-    return right[np.argsort(probabilities[right].max(1), kind="stable")]
+    of_model = revision.predictions.said[model]
+    right = np.flatnonzero(of_model.predicted == revision.predictions.labels)
+    return right[np.argsort(of_model.confidence[right], kind="stable")]
 
 
 def _predictions(revision: Revision, index: dict[Key, int]) -> dict[str, list[list[float]]]:
     """Of each model, for each test image with a thumbnail: its number, the class predicted, its probability, the label's."""
-    labels = revision.predictions.labels
     shown = [(at, index["test", path]) for at, path in enumerate(revision.predictions.paths) if ("test", path) in index]
     return {
         model: [
-            [number, int(of[at].argmax()), round(float(of[at].max()), 4), round(float(of[at, labels[at]]), 4)]
+            [number, int(of.predicted[at]), round(float(of.confidence[at]), 4), round(float(of.of_label[at]), 4)]
             for at, number in shown
         ]
-        for model, of in revision.predictions.probabilities.items()
+        for model, of in revision.predictions.said.items()
     }
 
 
@@ -166,8 +165,8 @@ def _heated(revision: Revision, model: str, rows: Sequence[Row]) -> list[str]:
     explain = asked.explainer()
     pixels = np.stack([resized(images.fetch(row, revision.commit), asked.resolution) for row in rows])
     at = {path: number for number, path in enumerate(revision.predictions.paths)}
-    of_model = revision.predictions.probabilities[model]
-    classes = np.array([of_model[at[path_in_side(row)]].argmax() for row in rows])
+    predicted = revision.predictions.said[model].predicted
+    classes = predicted[[at[path_in_side(row)] for row in rows]]
     heat = explain(pixels, classes)
     return [
         as_uri(Image.open(io.BytesIO(overlays.overlay(image, of))).convert("RGB"), HEAT_SIDE)

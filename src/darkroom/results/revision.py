@@ -16,7 +16,8 @@ import yaml
 from darkroom.data import manifest as manifest_file
 from darkroom.data.layout import RAW, TRACKED
 from darkroom.data.manifest import Row
-from darkroom.evaluation import per_class, seed_runs
+from darkroom.evaluation import per_class, said, seed_runs
+from darkroom.evaluation.said import Said
 from darkroom.system import dvc, git, inputs, lock, params, pipeline
 from darkroom.system.errors import UserError
 from darkroom.system.trees import value_at
@@ -38,7 +39,7 @@ class Predictions:
         actual: N class names.
         groups: N names of groups; all are "" if the data set has no groups.
         classes: K class names, sorted.
-        probabilities: Model -> float (N, K).
+        said: Model -> what it says about the images.
     """
 
     keys: list[str]
@@ -46,7 +47,7 @@ class Predictions:
     actual: list[str]
     groups: list[str]
     classes: list[str]
-    probabilities: dict[str, np.ndarray]
+    said: dict[str, Said]
 
     @property
     def labels(self) -> np.ndarray:
@@ -118,14 +119,14 @@ def load(name: str | None) -> Revision:
     if stale := _stale_param(tree, stages) or _stale_file(stages, content):
         where = " there (for an experiment, after `dvc exp apply`), and commit what it changes" if commit else ""
         raise UserError(f"the results of {shown} are not those of its {stale}: run `dvc repro`{where}")
-    made_from = {f"train_{model}": scores[model].get("made_from") for model in predictions.probabilities}
+    made_from = {f"train_{model}": scores[model].get("made_from") for model in predictions.said}
     made_from["split"] = _made_from(content(SPLIT_METRICS))
     if stage := _made_from_others(made_from, stages):
         raise UserError(
             f"dvc.lock of {shown} names other params or files for {stage} than its results were made from: run "
             f"`dvc repro --force --no-run-cache --single-item {stage}` and `dvc repro` there, and commit what they change"
         )
-    titles = {model: str(scores[model]["title"]) for model in predictions.probabilities}
+    titles = {model: str(scores[model]["title"]) for model in predictions.said}
 
     def result() -> seed_runs.Result:
         return seed_runs.Result(scores, per_class.of_revision(content(per_class.PATH), scores))
@@ -230,7 +231,7 @@ def _scores(text: str, predictions: Predictions, shown: str) -> dict[str, Any]:
     """
     try:
         scores: dict[str, Any] = json.loads(text)
-        if all(scores[model]["title"] and scores[model]["accuracy"]["value"] for model in predictions.probabilities):
+        if all(scores[model]["title"] and scores[model]["accuracy"]["value"] for model in predictions.said):
             return scores
     except (ValueError, KeyError, TypeError):
         pass
@@ -274,9 +275,11 @@ def _predictions(text: str, manifest: list[Row], shown: str) -> Predictions:
     by_model = defaultdict(list)
     for row in reader:
         by_model[row["model"]].append(row)
+    brief = said.BRIEF[0] in (reader.fieldnames or [])
     classes = sorted(name.removeprefix(PREFIX) for name in reader.fieldnames or [] if name.startswith(PREFIX))
+    classes = sorted({row.label for row in manifest if row.split == "train"}) if brief else classes
     try:
-        probabilities = {model: _probabilities(rows, classes) for model, rows in by_model.items()}
+        of_models = {model: (_brief if brief else _whole)(rows, classes) for model, rows in by_model.items()}
         images = [[(row["path"], row["actual"]) for row in rows] for rows in by_model.values()]
         if not images or any(listed != images[0] for listed in images):
             raise ValueError("the models were tested on different images")
@@ -286,7 +289,31 @@ def _predictions(text: str, manifest: list[Row], shown: str) -> Predictions:
         ) from None
     tested = _tested(images[0], manifest, shown)
     paths, actual = ([image[part] for image in images[0]] for part in (0, 1))
-    return Predictions(_keys(tested), paths, actual, [row.group for row in tested], classes, probabilities)
+    return Predictions(_keys(tested), paths, actual, [row.group for row in tested], classes, of_models)
+
+
+def _brief(rows: Sequence[dict[str, str]], classes: Sequence[str]) -> Said:
+    """What one model says, where the file has no probability of each class.
+
+    Raises:
+        KeyError, ValueError: A class is unknown, or a number is not a probability.
+    """
+    index = {label: k for k, label in enumerate(classes)}
+    predicted = np.array([index[row["predicted"]] for row in rows])
+    confidence, of_label = (np.array([float(row[name]) for row in rows]) for name in said.BRIEF)
+    if not ((confidence > 0).all() and (confidence <= 1).all() and (of_label >= 0).all()):
+        raise ValueError("a number is not a probability")
+    return Said(predicted, confidence, of_label)
+
+
+def _whole(rows: Sequence[dict[str, str]], classes: Sequence[str]) -> Said:
+    """What one model says, where the file has the probability of each class.
+
+    Raises:
+        KeyError, ValueError: A class is unknown, or a row is not a probability distribution.
+    """
+    index = {label: k for k, label in enumerate(classes)}
+    return said.from_probabilities(_probabilities(rows, classes), np.array([index[row["actual"]] for row in rows]))
 
 
 def _probabilities(rows: Sequence[dict[str, str]], classes: Sequence[str]) -> np.ndarray:

@@ -12,7 +12,8 @@ from tqdm import tqdm
 from darkroom.data import groups
 from darkroom.data.images import Folder
 from darkroom.data.layout import SPLIT
-from darkroom.evaluation import bootstrap, conformal, metrics, unpaired
+from darkroom.evaluation import bootstrap, conformal, metrics, said, unpaired
+from darkroom.evaluation.said import Said
 from darkroom.inference.predict import predict
 from darkroom.inference.predictor import Predictor
 from darkroom.scoring import labelled, on_test, text
@@ -42,7 +43,6 @@ class Scored:
         about: What their owner says about the images.
         labels: int64 (N,).
         probabilities: float64 (N, K).
-        in_set: bool (N, K), the classes in the set of each image, for `conformal.ERROR_RATE`.
         unknown: bool (N,).
         units: int64 (N,), the unit of each image, from 0: its group, or the image itself.
     """
@@ -50,7 +50,6 @@ class Scored:
     about: Labelled
     labels: np.ndarray
     probabilities: np.ndarray
-    in_set: np.ndarray
     unknown: np.ndarray
     units: np.ndarray
 
@@ -119,25 +118,23 @@ def answers(asked: Predictor, images: Labelled) -> tuple[Scored, list[dict[str, 
         )
     about, count = images.only(kept), len(kept)
     labels = np.array([asked.classes.index(label) for label in about.labels])
-    in_set = limits.sets(probabilities[:count])
     units = groups.units(about.groups)
-    return Scored(about, labels, probabilities[:count], in_set, unknown[:count], units), failed
+    return Scored(about, labels, probabilities[:count], unknown[:count], units), failed
 
 
 def figures(asked: Predictor, scored: Scored) -> dict[str, dict[str, float]]:
     """Every figure of the stage evaluate: value, and low and high where there is an interval."""
     choices, seed = settings()
     images = Folder(np.empty(0, np.uint8), scored.labels, scored.about.paths, asked.classes)
-    found = evaluate.judge(images, scored.probabilities, scored.units, choices, seed)
-    doubt = evaluate.judge_doubt(
-        images,
-        evaluate.Answers(scored.probabilities, scored.probabilities, scored.in_set, scored.unknown),
-        scored.units,
-    )
+    of_model = said.from_probabilities(scored.probabilities, scored.labels)
+    limits = conformal.limits_of(asked.known, len(asked.classes))
+    doubt_of = evaluate.with_sets(of_model, of_model, limits, scored.labels, scored.unknown)
+    found = evaluate.judge(images, of_model, scored.units, choices, seed)
+    doubt = evaluate.judge_doubt(images, doubt_of, scored.units)
     return {
         **{name: found[name] for name in COMPARED if name in found},
-        "log_loss": log_loss(scored.labels, scored.probabilities, scored.units, choices.resamples, seed),
-        **_of_sets(doubt, conformal.sure(scored.in_set, scored.probabilities), scored.units),
+        "log_loss": log_loss(of_model, scored.units, choices.resamples, seed),
+        **_of_sets(doubt, doubt_of.sure, scored.units),
     }
 
 
@@ -147,7 +144,9 @@ def figures_on_test(asked: Predictor, test: OnTest) -> dict[str, dict[str, float
     in_set = conformal.limits_of(asked.known, len(asked.classes)).sets(test.probabilities)
     return {
         **{name: test.scores[name] for name in COMPARED if name in test.scores},
-        "log_loss": log_loss(test.labels, test.probabilities, test.units, choices.resamples, seed),
+        "log_loss": log_loss(
+            said.from_probabilities(test.probabilities, test.labels), test.units, choices.resamples, seed
+        ),
         **_of_sets(test.scores, conformal.sure(in_set, test.probabilities), test.units),
     }
 
@@ -171,24 +170,20 @@ def settings() -> tuple[evaluate.Params, int]:
     return params.load("evaluate", evaluate.Params), params.load("run", params.Run).seed
 
 
-def log_loss(
-    labels: np.ndarray, probabilities: np.ndarray, units: np.ndarray, resamples: int, seed: int
-) -> dict[str, float]:
+def log_loss(of_model: Said, units: np.ndarray, resamples: int, seed: int) -> dict[str, float]:
     """The mean cross-entropy in nats, with its bootstrap interval."""
-    of_label = probabilities[np.arange(len(labels)), labels] / probabilities.sum(1)
-    losses = -np.log(of_label.clip(np.finfo(np.float64).eps))  # as scikit-learn clips them
-    return mean(losses, units, resamples, seed)
+    return mean(metrics.losses(of_model), units, resamples, seed)
 
 
 def mean(values: np.ndarray, units: np.ndarray, resamples: int, seed: int) -> dict[str, float]:
     """The mean of a value of each image, (N,), with its bootstrap interval."""
 
-    def statistic(_: np.ndarray, column: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        found: np.ndarray = weights @ column[:, 0] / weights.sum(1)
+    def statistic(_: np.ndarray, of_images: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        found: np.ndarray = weights @ of_images / weights.sum(1)
         return found
 
     of_one_class = np.zeros(len(values), np.int64)  # the mix of classes is part of the chance
-    low, high = bootstrap.intervals({"": statistic}, of_one_class, values[:, None], units, resamples, seed)[""]
+    low, high = bootstrap.intervals({"": statistic}, of_one_class, values, units, resamples, seed)[""]
     return evaluate.with_interval(float(values.mean()), low, high)
 
 

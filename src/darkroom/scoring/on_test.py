@@ -13,6 +13,7 @@ import numpy as np
 
 from darkroom.data import groups, manifest
 from darkroom.data.layout import MANIFEST, SIDES
+from darkroom.evaluation import said
 from darkroom.inference.locate import CHECKPOINT, reader
 from darkroom.inference.predictor import Predictor
 from darkroom.system import files, lock
@@ -58,6 +59,8 @@ def find(model: Path, asked: Predictor, revision: str | None) -> OnTest | str:
     if not names:
         return "the project here has no results of this model"
     table = csv.DictReader(io.StringIO(predictions.decode("utf-8", "surrogateescape"), newline=""))
+    if said.BRIEF[0] in (table.fieldnames or []):
+        return f"{PREDICTIONS} does not have the probability of each class, of which there are too many"
     rows = [row for row in table if row["model"] == names[0]]
     probabilities = np.array([[float(row[f"probability_{label}"]) for label in asked.classes] for row in rows])
     labels = np.array([asked.classes.index(row["actual"]) for row in rows])

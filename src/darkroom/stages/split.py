@@ -22,8 +22,8 @@ from darkroom.system import files, inputs, params
 from darkroom.system.errors import UserError
 from darkroom.system.parallel import in_threads
 
-PAIRS = (("train", "test"), ("val", "test"), ("train", "val"))  # of sides
 SHOWN = 12  # pairs of look-alikes in the picture
+MANY = 1000  # pairs of look-alikes; with more, split says how to read them
 UNFIT = re.compile(r'[\x00-\x1f\x7f<>"|]')  # in a class name: DVC writes them as they are into its HTML and Markdown
 
 
@@ -73,20 +73,20 @@ def main() -> None:
     reasons = {**unused, **without_train(every, assigned, unused, choices)}
     images, sides = used(every, assigned, reasons)
     check_sides(images, sides)
-    pairs = near_duplicates(images, sides, choices.near_duplicate)
+    look_alikes = leaks.near_duplicates([image.phash for image in images], sides, choices.near_duplicate)
 
     write_sides(images, sides, choices.layout)
     said = {image.path: filler for image, filler in zip(every, fillers, strict=True)}
     held = [image for image in every if image.path in held_out]
     write_manifest(found, [*images, *held], [*sides, *(folds.HELD_OUT for _ in held)], said, reasons)
-    write_near_duplicates(images, sides, pairs)
-    found_twice = Counter((sides[pair.first], sides[pair.second]) for pair in pairs)
+    write_near_duplicates(images, sides, look_alikes.pairs)
+    report_look_alikes(look_alikes)
     reported = {
         "left_out": len(found) - len(images) - len(held),
         "copies": len(copies),
         "conflicts": conflicts,
         "fillers_not_pinned": report_fillers(images, said),
-        "near_duplicates": {"-".join(pair): found_twice[pair] for pair in PAIRS},
+        "near_duplicates": {"-".join(pair): number for pair, number in look_alikes.counts.items()},
     }
     made_from = inputs.digest_now("split")
     files.write_json("metrics/split.json", {**count(sides), **reported, "made_from": made_from})
@@ -292,17 +292,20 @@ def report_conflicts(images: Sequence[Image], choices: Params) -> int:
     return len(conflicts)
 
 
-def near_duplicates(images: Sequence[Image], sides: Sequence[str], distance: int) -> list[leaks.Pair]:
-    """Pairs of images on two sides, by their indices, whose perceptual hashes differ in at most `distance` bits, nearest first.
-
-    The first image of a pair is on the less protected side.
-    """
-    of_side = {wanted: [index for index, side in enumerate(sides) if side == wanted] for wanted in SIDES}
-    found = []
-    for first, second in ((of_side[one], of_side[other]) for one, other in PAIRS):
-        pairs = leaks.near_duplicates([images[i].phash for i in first], [images[i].phash for i in second], distance)
-        found += [leaks.Pair(first[pair.first], second[pair.second], pair.distance) for pair in pairs]
-    return sorted(found, key=lambda pair: pair.distance)
+def report_look_alikes(found: leaks.LookAlikes) -> None:
+    """Print how to read a long list of look-alikes, and where it is not complete."""
+    count, listed = sum(found.counts.values()), len(found.pairs)
+    if count > MANY:
+        only = f" (the {listed:,} nearest are listed)" if listed < count else ""
+        print(
+            f"{count:,} pairs of look-alikes{only}: small and plain pictures look alike without being copies. The nearest come "
+            "first in plots/near_duplicates.csv; with a lower split.near_duplicate there are fewer"
+        )
+    if found.crowded:
+        print(
+            f"{found.crowded:,} images look much like more than {leaks.CROWD:,} others, as plain ones do: not all of their "
+            "look-alikes were sought"
+        )
 
 
 def write_sides(images: Sequence[Image], sides: Sequence[str], layout: str) -> None:
@@ -338,7 +341,7 @@ def write_manifest(
 
 
 def write_near_duplicates(images: Sequence[Image], sides: Sequence[str], pairs: Sequence[leaks.Pair]) -> None:
-    """All pairs as CSV, the nearest as a picture."""
+    """The pairs as CSV, the nearest as a picture."""
     rows = [
         (f"{sides[first]}-{sides[second]}", images[first].path, images[second].path, distance)
         for first, second, distance in pairs
@@ -346,8 +349,8 @@ def write_near_duplicates(images: Sequence[Image], sides: Sequence[str], pairs: 
     files.write_csv("plots/near_duplicates.csv", ("sides", "first", "second", "distance"), rows)
     shown = [
         (
-            (open_rgb(RAW / images[first].path), f"{sides[first]}, {distance} bits apart"),
-            (open_rgb(RAW / images[second].path), sides[second]),
+            (pictures.small(open_rgb(RAW / images[first].path)), f"{sides[first]}, {distance} bits apart"),
+            (pictures.small(open_rgb(RAW / images[second].path)), sides[second]),
         )
         for first, second, distance in pairs[:SHOWN]
     ]
