@@ -95,16 +95,16 @@ def _change(statistic: Statistic, base: Any) -> Statistic:
 
 
 def _resampled_weights(labels: np.ndarray, units: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each resample contains each image: int64 (some, images) at a time, `resamples` rows in total."""
+    """How often each resample contains each image: int32 (some, images) at a time, `resamples` rows in total."""
     random = np.random.default_rng(seed)
     images, groups = len(labels), int(units.max()) + 1
     rows = max(1, CHUNK // max(1, images))
     for start in range(0, resamples, rows):
         size = min(rows, resamples - start)
         if groups < images:
-            yield random.multinomial(groups, np.full(groups, 1 / groups), size)[:, units]
+            yield random.multinomial(groups, np.full(groups, 1 / groups), size).astype(np.int32)[:, units]
         else:
-            weights = np.empty((size, images), np.int64)
+            weights = np.empty((size, images), np.int32)
             for label in np.unique(labels):
                 members = np.flatnonzero(labels == label)
                 weights[:, members] = random.multinomial(len(members), np.full(len(members), 1 / len(members)), size)
@@ -163,13 +163,15 @@ def auroc(labels: np.ndarray, said: Said, weights: np.ndarray) -> np.ndarray:
     areas = []
     for label in np.unique(labels):
         scores = said.probabilities[:, label]
-        order = np.argsort(scores, kind="stable")
-        levels = np.flatnonzero(np.diff(scores[order], prepend=-1.0))  # where the next score begins
-        members = np.add.reduceat((weights * (labels == label))[:, order], levels, axis=1)
-        rest = np.add.reduceat((weights * (labels != label))[:, order], levels, axis=1)
-        below = np.cumsum(rest, 1) - rest / 2
+        members, others = np.flatnonzero(labels == label), np.flatnonzero(labels != label)
+        order = others[np.argsort(scores[others], kind="stable")]
+        rest = np.zeros((len(weights), len(order) + 1), weights.dtype)  # the weight of the others up to each of them
+        np.cumsum(weights.take(order, axis=1), axis=1, out=rest[:, 1:])
+        below, up_to = (scores[order].searchsorted(scores[members], side) for side in ("left", "right"))
+        own = weights.take(members, axis=1)
         with np.errstate(invalid="ignore"):
-            areas.append((members * below).sum(1) / (members.sum(1) * rest.sum(1)))
+            beaten = own * (rest.take(below, axis=1) + rest.take(up_to, axis=1)) / 2
+            areas.append(beaten.sum(1) / (own.sum(1) * rest[:, -1]))
     return np.mean(areas, 0)
 
 

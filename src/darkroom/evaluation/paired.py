@@ -122,17 +122,19 @@ def auroc(labels: np.ndarray, first: Said, second: Said, swapped: np.ndarray) ->
     chosen = np.hstack([~swapped, swapped])
     areas = []
     for label in np.unique(labels):
-        inside = labels == label
-        count, rest = int(inside.sum()), int((~inside).sum())
-        if not (count and rest):
+        inside = np.tile(labels == label, 2)
+        members, others = np.flatnonzero(inside), np.flatnonzero(~inside)
+        if not (len(members) and len(others)):
             return np.full(len(swapped), np.nan)
         scores = np.concatenate([first.probabilities[:, label], second.probabilities[:, label]])
-        order = scores.argsort()
-        scores, positive, row = scores[order], np.tile(inside, 2)[order], chosen[:, order]
-        negatives = np.pad((row & ~positive).cumsum(1, dtype=np.int32), ((0, 0), (1, 0)))
-        below, up_to = (scores.searchsorted(scores[positive], side) for side in ("left", "right"))
-        ordered = (negatives[:, below] + negatives[:, up_to]) / 2  # an equal score counts half
-        areas.append((ordered * row[:, positive]).sum(1) / (count * rest))
+        order = others[scores[others].argsort()]
+        rest = np.zeros(
+            (len(swapped), len(order) + 1), np.int32
+        )  # how many of the others are chosen up to each of them
+        np.cumsum(chosen.take(order, axis=1), axis=1, out=rest[:, 1:])
+        below, up_to = (scores[order].searchsorted(scores[members], side) for side in ("left", "right"))
+        beaten = (rest.take(below, axis=1) + rest.take(up_to, axis=1)) / 2  # an equal score counts half
+        areas.append((beaten * chosen.take(members, axis=1)).sum(1) / (len(members) * len(others) / 4))
     return np.mean(areas, 0)
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 # Images times classes. Of more, no file and no comparison has every probability: plots/predictions.csv would have hundreds of MB,
-# and the bootstrap of AUROC would take more than a minute for each model.
-FULL = 2_000_000
+# and a comparison of AUROC would take more than some minutes.
+FULL = 1_000_000
 BRIEF = ("confidence", "of_label")  # the columns of plots/predictions.csv instead of the probability of each class
 
 

@@ -103,7 +103,7 @@ def confusion_table(revision: Revision, model: str, place: Callable[[int, int], 
 
 def charts_of(revision: Revision, of_models: OfModels) -> dict[str, list[Chart]]:
     """The charts of the plots in dvc.yaml, by section. `of_models`: what `classes` gives."""
-    weakest = by_recall(revision, of_models)[:CURVES]
+    ranked = by_recall(revision, of_models)
     listed = charts.plots(pipeline.stages())
     found: dict[str, list[Chart]] = {place: [] for place in PLACES.values() if place}
     curves: list[dict[str, str]] = []
@@ -114,7 +114,7 @@ def charts_of(revision: Revision, of_models: OfModels) -> dict[str, list[Chart]]
             model = path.removeprefix("plots/train_").removesuffix(".csv")
             curves += [{**row, "rev": revision.titles.get(model, model)} for row in rows]
         elif place and rows:
-            found[place] += charts.charts(*_bounded(path, about, rows, weakest))
+            found[place] += charts.charts(*_bounded(path, about, rows, ranked))
     if curves:
         about = next(of for path, of in listed.items() if path.startswith("plots/train_"))
         found["training"] = charts.curves(about, curves)
@@ -128,7 +128,7 @@ def _titled(revision: Revision, rows: Sequence[dict[str, str]]) -> list[dict[str
     ]
 
 
-def _bounded(path: str, about: Mapping[str, str], rows: Rows, weakest: Sequence[str]) -> tuple[dict[str, str], Rows]:
+def _bounded(path: str, about: Mapping[str, str], rows: Rows, ranked: Sequence[str]) -> tuple[dict[str, str], Rows]:
     """The entry of a plot and its rows, for a page that stays small: of many classes, sizes or points only a part."""
     about = dict(about)
     if path == "data/manifest.csv":
@@ -142,9 +142,11 @@ def _bounded(path: str, about: Mapping[str, str], rows: Rows, weakest: Sequence[
     if path == "plots/image_sizes.csv" and len(rows) > SIZES:
         return _rounded(about, rows)
     if rows and "class" in rows[0]:
-        if {row["class"] for row in rows} - set(weakest):
+        present = {row["class"] for row in rows}  # in roc.csv not all of them
+        weakest = set([label for label in ranked if label in present][:CURVES])
+        if present - weakest:
             about["title"] += f" (the {CURVES} weakest)"
-        rows = [row for row in rows if row["class"] in set(weakest)]
+        rows = [row for row in rows if row["class"] in weakest]
     return about, _thinned(rows) if path == "plots/roc.csv" else rows
 
 

@@ -14,7 +14,8 @@ from darkroom.pictures.style import legend_below, panels, short
 NUMBERED = 20  # classes; with more, the cells of a confusion matrix are too small for numbers
 MANY = 8  # classes; with more, a confusion matrix shows no zeros, and its labels stand upright
 DISTINCT = 16  # classes; with more, ROC curves lie on one another, and only the weakest are named
-LABELLED = 60  # classes; with more, not every row and column gets its name
+LABELLED = 60  # classes; with more, a confusion matrix shows only the `CONFUSED` ones that are confused most
+CONFUSED = 20  # classes; so few that their numbers can be read
 Bins = Sequence[tuple[float, float, int]]  # a row for each bin: its confidence, its accuracy, its number of images
 
 
@@ -50,33 +51,46 @@ def curves(rows: Mapping[str, Sequence[Mapping[str, str]]], path: str | Path) ->
 def confusion(labels: np.ndarray, predicted: Mapping[str, np.ndarray], classes: list[str], path: str | Path) -> None:
     """Each model's confusion matrix. A cell shows the count; its colour is the share of its row.
 
+    Of many classes, those with the most frequent mistakes of all models are shown.
+
     Args:
         labels: int64 (N,), the classes that the images have.
         predicted: Title -> int64 (N,), the classes that the model predicts.
         classes: The class names.
         path: The PNG file.
     """
-    count = len(classes)
+    every = [confusion_matrix(labels, of, labels=range(len(classes))) for of in predicted.values()]
+    shown = most_confused(sum(every), CONFUSED) if len(classes) > LABELLED else np.arange(len(classes))
+    count, names = len(shown), [short(classes[index]) for index in shown]
     side = max(3.2, min(0.7 * count, 7.5 if count <= NUMBERED else 10.0) + 1.4)
-    ticks = range(0, count, -(-count // LABELLED))
-    names = [short(classes[index]) for index in ticks]
     with panels(path, list(predicted), (side + 0.4, side), sharey=True) as axes:
-        for ax, classified in zip(axes, predicted.values(), strict=True):
-            counts = confusion_matrix(labels, classified, labels=range(count))
-            share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        for ax, of_all in zip(axes, every, strict=True):
+            counts = of_all[np.ix_(shown, shown)]
+            share = counts / np.maximum(of_all[shown].sum(1, keepdims=True), 1)
             picture = ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
             for (row, column), number in np.ndenumerate(counts) if count <= NUMBERED else ():
                 if number or count <= MANY:
                     shade = "white" if share[row, column] > 0.55 else "black"
                     ax.text(column, row, number, ha="center", va="center", color=shade)
             slanted = {"rotation": 35, "ha": "right"} if count <= MANY else {"rotation": 90}
-            ax.set_xticks(ticks, names, **slanted)
-            ax.set_yticks(ticks, names)
+            ax.set_xticks(range(count), names, **slanted)
+            ax.set_yticks(range(count), names)
             ax.tick_params(labelsize=9 if count <= NUMBERED else 7)
             ax.set_xlabel("predicted")
             ax.grid(visible=False)
         axes[0].set_ylabel("actual")
+        if count < len(classes):
+            axes[0].figure.suptitle(f"the {count} of {len(classes):,} classes with the most frequent mistakes")
         plt.colorbar(picture, ax=list(axes), label="share of the actual class", shrink=0.8)
+
+
+def most_confused(counts: np.ndarray, number: int) -> np.ndarray:
+    """About `number` classes, ascending: those of the most frequent mistakes in a confusion matrix, int64 (K, K)."""
+    mistakes = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
+    order = np.argsort(-mistakes, axis=None, kind="stable")[: number**2]
+    pairs = np.column_stack(np.unravel_index(order, counts.shape)).ravel()
+    first = np.sort(np.unique(pairs, return_index=True)[1])[:number]  # where each class comes for the first time
+    return np.sort(pairs[first])
 
 
 def roc(curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], path: str | Path) -> None:
