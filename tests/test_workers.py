@@ -87,7 +87,7 @@ def test_the_gradient_of_shards_is_that_of_the_whole_batch() -> None:
 
     learner = Learner(model, optimizer, task)
     with batch_norm.statistics(model) as running:
-        [(of_batch, shards)] = batches(task, 1)
+        [(of_batch, shards)] = batches(task, 1, learner.pixels)
         gradient, _, sums = workers.tree_sum(learner.part(images, some, of_batch, running) for images, some in shards)
     torch.testing.assert_close(gradient, torch.cat([torchs.flatten() for torchs in expected]))
     assert float(sums[0]) == pytest.approx(30 * loss.item())

@@ -30,7 +30,7 @@ def precision(run: Run) -> AbstractContextManager[None]:
 
 
 def resident(pixels: np.ndarray, where: torch.device) -> torch.Tensor:
-    """The pixels of an epoch: on the GPU if they take at most half of its free memory, else where they are."""
+    """The pixels of a training: on the GPU if they take at most half of its free memory, else where they are."""
     held = torch.from_numpy(pixels)
     if where.type == "cuda" and pixels.nbytes <= torch.cuda.mem_get_info()[0] // 2:
         return held.to(where)

@@ -62,6 +62,7 @@ class Learner:
         self.task = task
         self.model = model.to(device.choose(task.run))
         self.weight = class_weights(task)
+        self.pixels = device.resident(task.train.pixels, device.choose(task.run))
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         # One vector, which stays. Gradients that come and go between the maps of a pass would break up the memory, 200 MiB more.
         sizes = [parameter.numel() for parameter in trained]
@@ -202,7 +203,7 @@ def train_epoch(learner: Learner, task: Task, number: int) -> tuple[float, float
     set_training(learner.model, task.fixed_statistics)
     totals = torch.zeros(2, dtype=torch.float64, device=device.choose(task.run))
     with batch_norm.statistics(learner.model) as running:
-        for labels, shards in batches(task, number):
+        for labels, shards in batches(task, number, learner.pixels):
             parts = (learner.part(images, of_shard, labels, running) for images, of_shard in shards)
             gradient, of_batch, loss_and_hits = workers.sum_of_all(workers.tree_sum(parts))
             running.update(of_batch)
@@ -212,17 +213,16 @@ def train_epoch(learner: Learner, task: Task, number: int) -> tuple[float, float
     return loss, accuracy
 
 
-def batches(task: Task, number: int) -> Iterator[tuple[Tensor, Iterator[tuple[Tensor, Tensor]]]]:
+def batches(task: Task, number: int, pixels: Tensor) -> Iterator[tuple[Tensor, Iterator[tuple[Tensor, Tensor]]]]:
     """The training images of one epoch in random order: the labels of each batch, and the shards of it that are this worker's.
 
     A shard is the network's input, augmented, and the labels. The global generator of torch, from which dropout draws, is seeded
-    before each.
+    before each. `pixels` are what `device.resident` made of those of the task.
     """
     seed, count, where = task.run.seed, len(task.train.labels), device.choose(task.run)
     order = torch.randperm(count, generator=generator(seed, number, "order"))
     draws = {name: numbers.to(where) for name, numbers in draw(task.recipe.augment, seed, number, count).items()}
     every = torch.from_numpy(task.train.labels).to(where)
-    pixels = device.resident(task.train.pixels, where)
 
     def shards(step: int, batch: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         parts = torch.tensor_split(batch, task.run.shards)
