@@ -1,0 +1,154 @@
+"""Candidate recipes, judged by cross-validation on the images of train and val of the demo and of two other data sets.
+
+    python benchmarks/recipes.py [--device cpu] [--jobs 1] [--folds 5] [--sets demo] [--only MODEL ...] [--seconds 0]
+
+A candidate differs from the params of this project in one thing. A fold trains on four fifths of the images and judges the last
+epoch on the rest, of which nothing was chosen. The demo's test side is never read. Each finished fold is a line of recipes.jsonl,
+and folds that are there are not run again; recipes.md has the table. `--seconds` stops after that time.
+"""
+
+import contextlib
+import json
+import queue
+import subprocess
+import tempfile
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+import common
+import datasets
+from darkroom.evaluation import means
+
+SETS = ("demo", "digits", "typefaces")
+# Candidate -> (what differs from params.yaml, what differs beside it). The reasons are in docs/decisions/0005-speed.md.
+CANDIDATES: dict[str, dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
+    "finetune": {
+        "as it is": ({}, {}),
+        "12 epochs": ({"epochs": 12}, {}),
+        "BatchNorm of the batch": ({}, {"fixed_statistics": False}),
+        "layer-wise learning rates, 0.8": ({}, {"decay": 0.8}),
+        "mixup, 0.2": ({}, {"mixup": 0.2}),
+        "running average, 0.98": ({"ema": 0.98}, {}),
+        "random erasing, 0.25": ({"augment": {"erase": 0.25}}, {}),
+        "stochastic depth, 0.2": ({}, {"drop_path": 0.2}),
+        "no label smoothing": ({"label_smoothing": 0.0}, {}),
+        "learning rates x 2": ({"lr": 0.0004, "head_lr": 0.004}, {}),
+    },
+    "scratch": {
+        "as it is": ({}, {}),
+        "1 shard": ({}, {"shards": 1}),
+        "4 shards": ({}, {"shards": 4}),
+        "40 epochs": ({"epochs": 40}, {}),
+        "mixup, 0.2": ({}, {"mixup": 0.2}),
+        "running average, 0.98": ({"ema": 0.98}, {}),
+        "label smoothing, 0.1": ({"label_smoothing": 0.1}, {}),
+        "random erasing, 0.25": ({"augment": {"erase": 0.25}}, {}),
+        "AdamW, 0.002": ({"optimizer": "adamw", "lr": 0.002, "weight_decay": 0.05}, {}),
+        "width 48": ({"width": 48}, {}),
+        "batches of 16": ({"batch_size": 16}, {}),
+        "contrast and brightness, 0.2": ({"augment": {"contrast": 0.2, "brightness": 0.2}}, {}),
+    },
+}
+
+
+def main() -> None:
+    """Run what is missing, and write the table."""
+    parser = common.parser(__doc__)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--sets", nargs="*", default=list(SETS))
+    parser.add_argument("--only", nargs="*", default=list(CANDIDATES), help="models")
+    parser.add_argument("--seconds", type=float, default=0)
+    parser.add_argument("--images", type=Path, help="the demo's images, if its package is not here")
+    options = parser.parse_args()
+    log = options.results / "recipes.jsonl"
+    done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    known = {(row["set"], row["model"], row["candidate"], row["fold"]) for row in done}
+    names = [(one, model, name) for one, model in product(options.sets, options.only) for name in CANDIDATES[model]]
+    jobs = [
+        [*name, fold, *CANDIDATES[name[1]][name[2]]]
+        for name, fold in product(names, range(options.folds))
+        if (*name, fold) not in known
+    ]
+    with tempfile.TemporaryDirectory() as temporary, log.open("a") as stream:
+        folder = Path(temporary)
+        for name in options.sets:
+            if name == "demo" and options.images:
+                (folder / name).symlink_to(options.images.resolve())
+            else:
+                datasets.lay_out(name, folder / name)
+        for row in results(folder, jobs, options):
+            stream.write(json.dumps(row) + "\n")
+            stream.flush()
+            print({key: value for key, value in row.items() if key != "right"}, flush=True)
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    common.publish(as_table(rows, options.folds), options.results / "recipes.md")
+
+
+def results(folder: Path, jobs: list[list[Any]], options: Any) -> Iterator[dict[str, Any]]:
+    """The result of each job, as they end. Each process takes every n-th job."""
+    lists = [jobs[at :: options.jobs] for at in range(options.jobs)]
+    words = ("recipe.py", folder, options.device, options.folds, options.seconds)
+    processes = [
+        subprocess.Popen(
+            common.contender_command(*words, json.dumps(mine)),
+            cwd=common.ROOT,
+            env=common.contender_variables(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for mine in lists
+        if mine
+    ]
+    lines: queue.Queue[str] = queue.Queue()
+    readers = [threading.Thread(target=forward, args=(one.stdout, lines)) for one in processes]
+    for reader in readers:
+        reader.start()
+    while any(reader.is_alive() for reader in readers) or not lines.empty():
+        with contextlib.suppress(queue.Empty):
+            if (line := lines.get(timeout=1)).startswith("{"):
+                yield json.loads(line)
+
+
+def forward(stream: IO[str], lines: "queue.Queue[str]") -> None:
+    """Put each line of a stream into a queue."""
+    for line in stream:
+        lines.put(line)
+
+
+def as_table(rows: list[dict[str, Any]], count: int) -> str:
+    """A line per set, model and candidate, of those of which all folds are done."""
+    by_name: dict[tuple[str, str, str], dict[int, dict[str, Any]]] = defaultdict(dict)
+    for row in rows:
+        by_name[row["set"], row["model"], row["candidate"]][row["fold"]] = row
+    lines = []
+    for (name, model, candidate), found in by_name.items():
+        base = by_name.get((name, model, "as it is"), {})
+        if len(found) < count or len(base) < count:
+            continue
+        own, others = (np.array([of[fold]["accuracy"] for fold in range(count)]) for of in (found, base))
+        mean, change = means.over_folds(own, 1 / (count - 1)), means.over_folds(own - others, 1 / (count - 1))
+        cells = [f"{100 * mean.value:.1f} ± {100 * (mean.high - mean.value):.1f}"]
+        cells += [
+            f"{100 * change.value:+.1f} ± {100 * (change.high - change.value):.1f}" if candidate != "as it is" else ""
+        ]
+        for key, form in (("one view", ".3f"), ("loss", ".3f"), ("seconds", ".0f")):
+            cells.append(f"{np.mean([found[fold][key] for fold in range(count)]):{form}}")
+        lines.append([name, model, candidate, str(sum(len(one["right"]) for one in found.values())), *cells])
+    header = ["set", "model", "recipe", "images", "accuracy (%)", "change", "without flips", "loss", "seconds a fold"]
+    text = common.table(header, sorted(lines), text=(0, 1, 2))
+    return text + (
+        f"\n{count} folds of the images of train and val; the demo's classes are merged to its two states. 95 % intervals by "
+        f"Nadeau and Bengio (2003). Loss of the last epoch, not calibrated. `python benchmarks/recipes.py`\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
