@@ -12,6 +12,7 @@ import yaml
 
 from conftest import RUN, set_params
 from darkroom import runner
+from darkroom.machines import gpus
 from darkroom.stages import split
 from darkroom.system import device, files, lock, params
 from darkroom.system.errors import UserError
@@ -197,3 +198,14 @@ def test_dvc_lock_has_numbers_as_dvc_reads_them() -> None:
     """DVC writes 0.00001 as 1e-05, which is text in YAML 1.1."""
     stages = lock.parse("stages:\n  a:\n    cmd: x\n    params:\n      params.yaml:\n        a.lr: 1e-05\n")
     assert lock.params(stages["a"]) == {"a.lr": 0.00001}
+
+
+def test_an_unused_gpu_is_named_with_the_params_that_use_it(tmp_path: Path) -> None:
+    run = RUN.model_copy(update={"device": "cpu"})
+    assert gpus.advice(run, tmp_path) == ""
+    for name in ("nvidia0", "nvidia1", "nvidia2", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    assert "3 GPUs" in (said := gpus.advice(run, tmp_path))
+    changed = {"device": "cuda", "shards": 2, "mode": "native", "precision": "bfloat16"}
+    assert all(f"run.{key} to {value}" in said for key, value in changed.items())
+    assert gpus.advice(run.model_copy(update=changed), tmp_path) == ""

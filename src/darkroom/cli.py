@@ -49,12 +49,16 @@ def run(
 ) -> None:
     """Get data/raw if it is missing, run `dvc repro`, write the model cards, and print the results as a table."""
     from darkroom.data import tracked
+    from darkroom.machines import gpus
     from darkroom.rebuild import cache
     from darkroom.report import card, summary, watch
+    from darkroom.system import params
 
     started = time.monotonic()
     git.refuse_elsewhere()
     tracked.provide_raw()
+    if said := gpus.advice(params.load("run", params.Run)):
+        print(said)
     cache.refill()
     with watch.announced():
         code = dvc.call("repro", *(["--force", "--no-run-cache"] if force else []))
