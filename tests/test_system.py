@@ -10,10 +10,10 @@ import pytest
 import torch
 import yaml
 
-from conftest import RUN, set_params
+from conftest import RUN, run, set_params
 from darkroom import runner
 from darkroom.stages import split
-from darkroom.system import device, files, lock, params
+from darkroom.system import device, files, git, lock, params
 from darkroom.system.errors import UserError
 
 pytestmark = pytest.mark.fast
@@ -197,3 +197,26 @@ def test_dvc_lock_has_numbers_as_dvc_reads_them() -> None:
     """DVC writes 0.00001 as 1e-05, which is text in YAML 1.1."""
     stages = lock.parse("stages:\n  a:\n    cmd: x\n    params:\n      params.yaml:\n        a.lr: 1e-05\n")
     assert lock.params(stages["a"]) == {"a.lr": 0.00001}
+
+
+def test_a_file_of_a_commit_is_as_a_checkout_writes_it(tmp_path: Path) -> None:
+    """A filter that stands in for Git LFS: another text is committed than lies in the folder."""
+    run("git", "init", "--quiet", cwd=tmp_path)
+    for name, value in {
+        "filter.large.clean": "tr A-Z a-z",
+        "filter.large.smudge": "tr a-z A-Z",
+        "user.name": "A",
+        "user.email": "a@example.org",
+    }.items():
+        run("git", "config", name, value, cwd=tmp_path)
+    (tmp_path / ".gitattributes").write_text("large.csv filter=large\n")
+    for name in ("large.csv", "small.csv"):
+        (tmp_path / name).write_text("TEXT\n")
+    run("git", "add", "--all", cwd=tmp_path)
+    run("git", "commit", "--quiet", "--message", "Text", cwd=tmp_path)
+    assert run("git", "show", "HEAD:large.csv", cwd=tmp_path) == "text\n"
+    assert [git.show("HEAD", name, tmp_path) for name in ("large.csv", "small.csv", "no.csv")] == [
+        b"TEXT\n",
+        b"TEXT\n",
+        None,
+    ]
