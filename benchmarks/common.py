@@ -150,14 +150,19 @@ def variables() -> dict[str, str]:
 
 
 def run_stage(name: str, project: Path) -> Cost:
-    """Run one stage in a new process, as `dvc repro` does, and exit if it fails. The kernel counts its time and memory."""
+    """Run one stage in a new process, as `dvc repro` does, and exit if it fails."""
+    return cost_of(command("python", "src/darkroom", name), project)
+
+
+def cost_of(words: Sequence[str], project: Path) -> Cost:
+    """Run a command in a project and exit if it fails. The kernel counts its time and memory; what it prints goes to stderr."""
     started = time.perf_counter()
-    process = subprocess.Popen(command("python", "src/darkroom", name), cwd=project, env=variables())
+    process = subprocess.Popen(words, cwd=project, env=variables(), stdout=sys.stderr)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        sys.exit(f"{name} failed in {project}")
+        sys.exit(f"{' '.join(words)} failed in {project}")
     return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 

@@ -2,7 +2,8 @@
 
     python benchmarks/growth.py [1000 10000 100000]
 
-The images are small PNG files of random blots. Each stage runs in a new process, whose time and memory the kernel counts.
+The images are small PNG files of random blots, for the rows `framed` with a white border. Each stage runs in a new process, whose
+time and memory the kernel counts. The last line is about photos of 12 megapixels.
 """
 
 import tempfile
@@ -17,7 +18,9 @@ from common import Cost
 from darkroom.system.parallel import in_threads
 
 SIDE = 48  # pixels
+FRAME = 6  # pixels of the border
 STAGES = ("split", "stats")
+PHOTOS, PHOTO = 32, (4000, 3000)
 
 
 def main() -> None:
@@ -40,30 +43,55 @@ def main() -> None:
         for stage, cost in by_stage.items()
     ]
     text = common.table(header, rows, text=(1,)) + "".join(f"\n{line}\n" for line in exponents(costs))
+    of_photos = " and ".join(f"{stage} {cost.peak:,.0f} MiB" for stage, cost in photos().items())
+    text += f"\nPeak memory with {PHOTOS} photos of {PHOTO[0] * PHOTO[1] / 1e6:.0f} megapixels: {of_photos}.\n"
     text += f"\n{SIDE} px PNG, n = 1; peak memory is that of the largest process. {common.here()}.\n"
     common.publish(text, options.results / "growth.md")
 
 
 def measure(size: int) -> dict[str, Cost]:
-    """What each stage takes for `size` images."""
-    with tempfile.TemporaryDirectory() as temporary:
-        project = common.make_project(Path(temporary))
-        write_images(project / "data/raw", size)
-        return {stage: common.run_stage(stage, project) for stage in STAGES}
+    """What each stage takes for `size` images, and what split takes for framed ones."""
+    costs: dict[str, Cost] = {}
+    for frame, stages in ((0, STAGES), (FRAME, ("split",))):
+        with tempfile.TemporaryDirectory() as temporary:
+            project = common.make_project(Path(temporary))
+            write_images(project / "data/raw", size, frame)
+            name = "{}, framed" if frame else "{}"
+            costs |= {name.format(stage): common.run_stage(stage, project) for stage in stages}
+    return costs
 
 
-def write_images(raw: Path, size: int) -> None:
-    """`size` different pictures in four classes."""
+def write_images(raw: Path, size: int, frame: int) -> None:
+    """`size` different pictures in four classes, with a white border of `frame` pixels."""
 
     def write(index: int) -> None:
-        generator = np.random.default_rng(index)
-        blots = Image.fromarray(generator.integers(0, 256, (6, 6), dtype=np.uint8)).resize((SIDE, SIDE))
-        folder = raw / f"class-{index % 4}"
-        folder.mkdir(parents=True, exist_ok=True)
-        blots.save(folder / f"{index:06d}.png")
+        picture = Image.new("L", (SIDE, SIDE), 255)
+        picture.paste(blots(index, (SIDE - 2 * frame, SIDE - 2 * frame)), (frame, frame))
+        save(picture, raw, index, "png")
 
     for _ in in_threads(write, range(size)):
         pass
+
+
+def photos() -> dict[str, Cost]:
+    """What each stage takes for large JPEG files."""
+    with tempfile.TemporaryDirectory() as temporary:
+        project = common.make_project(Path(temporary))
+        for index in range(PHOTOS):
+            save(blots(index // 2, PHOTO).convert("RGB"), project / "data/raw", index, "jpg")
+        return {stage: common.run_stage(stage, project) for stage in STAGES}
+
+
+def blots(seed: int, size: tuple[int, int]) -> Image.Image:
+    """A grey picture of random blots."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (6, 6), dtype=np.uint8)).resize(size)
+
+
+def save(picture: Image.Image, raw: Path, index: int, suffix: str) -> None:
+    """Write a picture to its class folder."""
+    folder = raw / f"class-{index % 4}"
+    folder.mkdir(parents=True, exist_ok=True)
+    picture.save(folder / f"{index:06d}.{suffix}")
 
 
 def exponents(costs: dict[int, dict[str, Cost]]) -> list[str]:
@@ -74,7 +102,7 @@ def exponents(costs: dict[int, dict[str, Cost]]) -> list[str]:
     return [
         f"{stage}: from {fewer:,} to {more:,} images, time grows with the number of images to the power of "
         f"{log(after[stage].seconds / before[stage].seconds) / log(more / fewer):.2f}."
-        for stage in STAGES
+        for stage in after
     ]
 
 

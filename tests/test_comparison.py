@@ -29,10 +29,13 @@ from darkroom.comparison import (
     thumbnails,
     verdicts,
 )
+from darkroom.data.images import Folder
 from darkroom.data.manifest import NOT_SPLIT, Row
-from darkroom.evaluation import bootstrap
+from darkroom.evaluation import bootstrap, said
 from darkroom.evaluation.said import from_probabilities
 from darkroom.results import revision
+from darkroom.results.revision import Predictions
+from darkroom.stages import evaluate
 from darkroom.system import dvc, lock, rebuilt
 from darkroom.system.errors import UserError
 
@@ -786,7 +789,8 @@ def test_a_class_that_falls_closes_the_gate() -> None:
     base, head = np.eye(3)[labels], np.eye(3)[labels]
     base[60:80] = np.eye(3)[0]  # 20 of class 1 are wrong in base alone
     head[:20] = np.eye(3)[1]  # 20 of class 0 are wrong in head alone
-    units, sides = np.arange(180), {"finetune": (base, head)}
+    units = np.arange(180)
+    sides = {"finetune": (from_probabilities(base, labels), from_probabilities(head, labels))}
     tests = compare.gate_tests(labels, units, sides, compare.class_tests(labels, units, sides, ["a", "b", "c"]), {})
     closed = [(test.model, test.label) for test in tests if test.p < 0.05]
     assert closed == [("finetune", "a")]
@@ -813,6 +817,44 @@ def test_a_thousand_classes_are_not_damaged() -> None:
     rows[0]["probability_c0000"] = str(float(rows[0]["probability_c0000"]) + 0.01)
     with pytest.raises(ValueError, match="do not sum to 1"):
         revision._probabilities(rows, classes)
+
+
+@pytest.mark.fast
+def test_without_the_probability_of_each_class_everything_but_auroc_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same answers, written by evaluate and read again, with all probabilities and with two for each image."""
+    monkeypatch.chdir(tmp_path)
+    classes, random = ["a", "b", "c"], np.random.default_rng(0)
+    labels = np.sort(random.integers(0, 3, 90))
+    paths = [f"{classes[label]}/{index}.png" for index, label in enumerate(labels)]
+    test = Folder(np.empty(0, np.uint8), labels, paths, classes)
+    manifest = [Row(path, path[0], "test", f"{index:064d}", "") for index, path in enumerate(paths)]
+    manifest += [Row(f"{label}/train.png", label, "train", "f" * 64, "") for label in classes]
+    tables = {name: random.dirichlet(np.ones(3), 90).round(6) for name in ("one", "other")}
+    of_models = {name: from_probabilities(table, labels) for name, table in tables.items()}
+
+    def written_and_read() -> Predictions:
+        evaluate.write_predictions(test, {name: name for name in of_models}, of_models)
+        return revision._predictions(Path("plots/predictions.csv").read_text(), manifest, "here")
+
+    def compared(found: Predictions) -> dict[str, verdicts.Headline]:
+        sides = found.said["one"], found.said["other"]
+        right = {"accuracy": compare.is_right}
+        return {line.metric: line for line in compare.compare_metrics("m", labels, np.arange(90), sides, right, 15)}
+
+    whole = written_and_read()
+    monkeypatch.setattr(said, "FULL", 1)
+    of_models = {name: said.kept(of) for name, of in of_models.items()}
+    brief = written_and_read()
+    assert (
+        Path("plots/predictions.csv").read_text().splitlines()[0] == "model,path,actual,predicted,confidence,of_label"
+    )
+    assert (brief.classes, brief.keys, brief.actual) == (whole.classes, whole.keys, whole.actual)
+    assert compared(brief) == {name: line for name, line in compared(whole).items() if name != "auroc"}
+    for name, of in brief.said.items():
+        assert of.probabilities is None
+        assert of.of_label == pytest.approx(tables[name][np.arange(90), labels], rel=1e-5)
 
 
 def test_groups_are_what_tests_count(branch: Path) -> None:

@@ -87,7 +87,7 @@ def failures(comparison: Comparison, fail_on: str | None, max_drop: Mapping[str,
     if unknown := sorted(max_drop.keys() - known):
         raise UserError(
             f"--max-drop {unknown[0]}: this comparison has no such metric (macro_f1, auroc and ece need the same classes on "
-            f"both sides): name one of {', '.join(sorted(known))}"
+            f"both sides, and auroc the probability of each class): name one of {', '.join(sorted(known))}"
         )
     models = watched(fail_on, comparison)
     reasons = [_worse(test, comparison) for test in comparison.gate if test.model in models and test.p < metrics.LEVEL]

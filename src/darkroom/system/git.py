@@ -37,8 +37,11 @@ def refuse_elsewhere() -> None:
 
 
 def show(revision: str, path: str, cwd: Path | None = None) -> bytes | None:
-    """The content of a file in a commit, or None if it has no such file. `path` is relative to the current folder."""
-    shown = _run(("show", f"{revision}:./{path}"), cwd)
+    """The content of a file in a commit, or None if it has no such file. `path` is relative to the current folder.
+
+    It is as a checkout writes it, so that a file may be in Git LFS.
+    """
+    shown = _run(("cat-file", "--filters", f"{revision}:./{path}"), cwd)
     return None if shown.returncode else shown.stdout
 
 
