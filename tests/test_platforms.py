@@ -10,7 +10,7 @@ import pytest
 
 from conftest import run, stage, write_digits
 from darkroom.experiments import members
-from darkroom.system import parallel
+from darkroom.system import git, parallel
 
 
 def test_line_ends_are_those_of_the_commit(measured: Path, tmp_path: Path) -> None:
@@ -41,3 +41,26 @@ def test_a_trial_ends_where_there_are_no_process_groups(monkeypatch: pytest.Monk
     monkeypatch.delattr(os, "killpg")
     members.stop(process)
     assert process.wait(timeout=10)
+
+
+def test_a_file_of_a_commit_is_as_a_checkout_writes_it(tmp_path: Path) -> None:
+    """A filter that stands in for Git LFS: another text is committed than lies in the folder."""
+    run("git", "init", "--quiet", cwd=tmp_path)
+    for name, value in {
+        "filter.large.clean": "tr A-Z a-z",
+        "filter.large.smudge": "tr a-z A-Z",
+        "user.name": "A",
+        "user.email": "a@example.org",
+    }.items():
+        run("git", "config", name, value, cwd=tmp_path)
+    (tmp_path / ".gitattributes").write_text("large.csv filter=large\n")
+    for name in ("large.csv", "small.csv"):
+        (tmp_path / name).write_text("TEXT\n")
+    run("git", "add", "--all", cwd=tmp_path)
+    run("git", "commit", "--quiet", "--message", "Text", cwd=tmp_path)
+    assert run("git", "show", "HEAD:large.csv", cwd=tmp_path) == "text\n"
+    assert [git.show("HEAD", name, tmp_path) for name in ("large.csv", "small.csv", "no.csv")] == [
+        b"TEXT\n",
+        b"TEXT\n",
+        None,
+    ]

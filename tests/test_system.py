@@ -10,11 +10,11 @@ import pytest
 import torch
 import yaml
 
-from conftest import RUN, run, set_params
+from conftest import RUN, set_params
 from darkroom import runner
 from darkroom.machines import gpus
 from darkroom.stages import split
-from darkroom.system import device, files, git, lock, params
+from darkroom.system import device, files, lock, params
 from darkroom.system.errors import UserError
 
 pytestmark = pytest.mark.fast
@@ -209,26 +209,3 @@ def test_an_unused_gpu_is_named_with_the_params_that_use_it(tmp_path: Path) -> N
     changed = {"device": "cuda", "shards": 2, "mode": "native", "precision": "bfloat16"}
     assert all(f"run.{key} to {value}" in said for key, value in changed.items())
     assert gpus.advice(run.model_copy(update=changed), tmp_path) == ""
-
-
-def test_a_file_of_a_commit_is_as_a_checkout_writes_it(tmp_path: Path) -> None:
-    """A filter that stands in for Git LFS: another text is committed than lies in the folder."""
-    run("git", "init", "--quiet", cwd=tmp_path)
-    for name, value in {
-        "filter.large.clean": "tr A-Z a-z",
-        "filter.large.smudge": "tr a-z A-Z",
-        "user.name": "A",
-        "user.email": "a@example.org",
-    }.items():
-        run("git", "config", name, value, cwd=tmp_path)
-    (tmp_path / ".gitattributes").write_text("large.csv filter=large\n")
-    for name in ("large.csv", "small.csv"):
-        (tmp_path / name).write_text("TEXT\n")
-    run("git", "add", "--all", cwd=tmp_path)
-    run("git", "commit", "--quiet", "--message", "Text", cwd=tmp_path)
-    assert run("git", "show", "HEAD:large.csv", cwd=tmp_path) == "text\n"
-    assert [git.show("HEAD", name, tmp_path) for name in ("large.csv", "small.csv", "no.csv")] == [
-        b"TEXT\n",
-        b"TEXT\n",
-        None,
-    ]
