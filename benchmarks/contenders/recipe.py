@@ -23,7 +23,6 @@ determinism.prepare(RUN)
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from timm.layers.drop import DropPath  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from darkroom.data import assignment, folds  # noqa: E402
@@ -134,11 +133,6 @@ def finetune(tree: dict[str, Any], learn: Folder, held: Folder, others: dict[str
     about = about_of(learn, recipe.augment, pretrained.mean, pretrained.std)
     torch.manual_seed(RUN.seed)
     model = with_new_head(pretrained, recipe.backbone, len(learn.classes), recipe.pooling, recipe.dropout)
-    backbone: Any = model.backbone
-    blocks = [block for stage in backbone.blocks for block in stage]
-    for at, block in enumerate(blocks):
-        if others.get("drop_path"):
-            block.drop_path = DropPath(others["drop_path"] * at / len(blocks))
     optimizer = optimizers.build(
         recipe, [*layers(model.backbone, recipe.lr, others.get("decay", 1.0)), (model.head, recipe.head_lr)]
     )
