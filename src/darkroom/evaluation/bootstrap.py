@@ -176,7 +176,7 @@ def auroc(labels: np.ndarray, said: Said, weights: np.ndarray) -> np.ndarray:
 
 
 def linear_auroc(labels: np.ndarray, said: Said) -> tuple[float, Statistic]:
-    """`metrics.auroc`, and how it changes with the weights, to first order: for large sets, for which `auroc` takes an hour.
+    """`metrics.auroc`, and how it changes with the weights, to first order: for large sets, for which `auroc` takes half an hour.
 
     Each area is a mean over the images of the class and a mean over the rest (DeLong, DeLong and Clarke-Pearson 1988). How far an
     image lies from both means is its influence; the bootstrap of their sum is that of the infinitesimal jackknife (Efron 1982).
