@@ -20,7 +20,7 @@ from darkroom.system.parallel import in_threads
 SIDE = 48  # pixels
 FRAME = 6  # pixels of the border
 STAGES = ("split", "stats")
-PHOTOS, PHOTO = 32, (4000, 3000)
+PHOTOS, PHOTO = 96, (4000, 3000)  # two of each, as different JPEG files, in two classes
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ def write_images(raw: Path, size: int, frame: int) -> None:
     def write(index: int) -> None:
         picture = Image.new("L", (SIDE, SIDE), 255)
         picture.paste(blots(index, (SIDE - 2 * frame, SIDE - 2 * frame)), (frame, frame))
-        save(picture, raw, index, "png")
+        save(picture, raw / f"class-{index % 4}" / f"{index:06d}.png")
 
     for _ in in_threads(write, range(size)):
         pass
@@ -78,7 +78,10 @@ def photos() -> dict[str, Cost]:
     with tempfile.TemporaryDirectory() as temporary:
         project = common.make_project(Path(temporary))
         for index in range(PHOTOS):
-            save(blots(index // 2, PHOTO).convert("RGB"), project / "data/raw", index, "jpg")
+            picture = blots(index // 2, PHOTO).convert("RGB")
+            save(
+                picture, project / "data/raw" / f"class-{index * 2 // PHOTOS}" / f"{index}.jpg", quality=75 + index % 2
+            )
         return {stage: common.run_stage(stage, project) for stage in STAGES}
 
 
@@ -87,11 +90,10 @@ def blots(seed: int, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (6, 6), dtype=np.uint8)).resize(size)
 
 
-def save(picture: Image.Image, raw: Path, index: int, suffix: str) -> None:
-    """Write a picture to its class folder."""
-    folder = raw / f"class-{index % 4}"
-    folder.mkdir(parents=True, exist_ok=True)
-    picture.save(folder / f"{index:06d}.{suffix}")
+def save(picture: Image.Image, path: Path, quality: int = 75) -> None:
+    """Write a picture, and its class folder if it is the first one. PNG has no quality."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, quality=quality)
 
 
 def exponents(costs: dict[int, dict[str, Cost]]) -> list[str]:
