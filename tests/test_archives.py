@@ -189,3 +189,29 @@ def test_predict_takes_the_images_of_an_archive(tmp_path: Path) -> None:
     assert list(files_of([str(archive)], passed.append)) == [f"{archive}/a/1.jpg", f"{archive}/b/2.png"]
     assert list(files_of([str(tmp_path)])) == [f"{archive}/a/1.jpg", f"{archive}/b/2.png"]
     assert passed == [f"{archive}/notes.md"]
+
+
+def test_two_images_of_one_place_are_refused_and_nothing_is_written(folder: Path) -> None:
+    """An archive of class folders, and an archive of the same name in the class folder."""
+    data = next(Path("data/raw/digit-0").iterdir()).read_bytes()
+    pack(folder / "data/raw/more.tar", {"digit-0/1.png": data})
+    (folder / "data/raw/digit-0/more.tar/digit-0").mkdir(parents=True)
+    (folder / "data/raw/digit-0/more.tar/digit-0/1.png").write_bytes(data + b"\0")
+    with pytest.raises(UserError, match="would be one file of"):
+        stage("split")
+    assert (folder / "data/raw/digit-0/more.tar/digit-0/1.png").read_bytes() == data + b"\0"
+
+
+def test_a_class_of_an_archive_that_would_be_markup_is_refused(folder: Path) -> None:
+    data = next(Path("data/raw/digit-0").iterdir()).read_bytes()
+    pack(folder / "data/raw/more.tar", {"1.png": data, "1.cls": b"<img src=x onerror=alert(1)>"})
+    with pytest.raises(UserError, match="mend the archive"):
+        stage("split")
+
+
+def test_a_bad_image_in_an_archive_is_left_out(folder: Path) -> None:
+    data = next(Path("data/raw/digit-0").iterdir()).read_bytes()
+    pack(folder / "data/raw/digit-0.tar", {"1.png": data + b"\0", "bad.png": b"text"})
+    stage("split")
+    reasons = {row.path: row.reason for row in manifest.read(None) if row.reason}
+    assert list(reasons) == ["digit-0.tar/bad.png"]

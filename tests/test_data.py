@@ -7,6 +7,7 @@ import signal
 import struct
 import zlib
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -215,10 +216,10 @@ def test_an_image_that_kills_its_decoder_is_named_and_left_out(
         write_digits(raw, 120)
     evil = {"digit-0/007.png", "digit-0/008.png", "digit-2/029.png"}
 
-    def open_or_die(path: Path) -> Image.Image:
-        if path.relative_to("data/raw").as_posix() in evil:
+    def open_or_die(stream: BufferedReader) -> Image.Image:
+        if Path(stream.name).relative_to("data/raw").as_posix() in evil:
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(path)
+        return real(stream)
 
     real = images.open_image
     monkeypatch.setattr("darkroom.data.survey.open_image", open_or_die)

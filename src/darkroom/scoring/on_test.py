@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from darkroom.data import groups, manifest
+from darkroom.data import archives, groups, manifest
 from darkroom.data.layout import MANIFEST, SIDES
 from darkroom.evaluation import said
 from darkroom.inference.locate import CHECKPOINT, reader
@@ -88,5 +88,5 @@ def seen(paths: Sequence[str], revision: str | None) -> dict[str, int]:
     if reader(revision)(str(MANIFEST)) is None or not Path("dvc.yaml").exists():
         return {}
     side_of = {row.sha256: row.split for row in manifest.read(revision) if row.split in SIDES}
-    found = [side_of.get(files.sha256(Path(path).read_bytes())) for path in paths]
+    found = [side_of.get(files.sha256(archives.read(path))) for path in paths]
     return {side: found.count(side) for side in SIDES}

@@ -73,6 +73,7 @@ def main() -> None:
     reasons = {**unused, **without_train(every, assigned, unused, choices)}
     images, sides = used(every, assigned, reasons)
     check_sides(images, sides)
+    check_places(images, sides)
     look_alikes = leaks.near_duplicates([image.phash for image in images], sides, choices.near_duplicate)
 
     write_sides(images, sides, choices.layout)
@@ -151,12 +152,13 @@ def usable(found: Sequence[Found], choices: Params) -> list[Image]:
         if not file.reason
     ]
     labels = sorted({image.label for image in images})
+    check_labels(labels)
     if not images:
         raise UserError(
             f"{RAW} holds no images that can be used: put one folder of images per class into it, or "
             f"`git checkout data/raw.dvc && dvc checkout` to get back what was there"
         )
-    lost = {file.path.split("/")[depth] for file in found if file.sha256 and file.reason} - set(labels)
+    lost = {archives.label_of(RAW, file.path, depth) for file in found if file.sha256 and file.reason} - set(labels)
     if lost:
         raise UserError(
             f"class '{min(lost)}' in {RAW} has no image that can be used: mend its files, or move its folder out of {RAW}"
@@ -166,6 +168,35 @@ def usable(found: Sequence[Found], choices: Params) -> list[Image]:
             f"{RAW} has a single class, '{labels[0]}': a classifier needs two folders or more, one per class"
         )
     return images
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Check the names of classes that archives give.
+
+    Raises:
+        UserError: A folder could not have this name.
+    """
+    for label in labels:
+        if UNFIT.search(label) or len(label.encode()) > 255:
+            raise UserError(
+                f'an archive in {RAW} has the class {label[:50]!r} (it holds <, >, ", | or a control character, or has more than '
+                "255 bytes): mend the archive, or move it away"
+            )
+
+
+def check_places(images: Sequence[Image], sides: Sequence[str]) -> None:
+    """Check that no two images would be one file of a side.
+
+    Raises:
+        UserError: Two would.
+    """
+    place_of: dict[tuple[str, str], str] = {}
+    for image, side in zip(images, sides, strict=True):
+        if (other := place_of.setdefault((side, image.path_in_side), image.path)) != image.path:
+            raise UserError(
+                f"{str(RAW / other)!r} and {str(RAW / image.path)!r} would be one file of {side}: rename one of them, or the "
+                "archive that it is in"
+            )
 
 
 def assign(images: Sequence[Image], choices: Params) -> tuple[list[str], list[str]]:
