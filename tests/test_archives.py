@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -10,21 +11,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import set_params, stage
-from darkroom.data import archives, manifest
+from conftest import run, set_params, stage
+from darkroom.comparison import work_tree
+from darkroom.data import archives, manifest, samples
 from darkroom.data.images import load_folder
 from darkroom.data.layout import SIDES
 from darkroom.data.survey import survey
 from darkroom.inference.predict import files_of
+from darkroom.results import images as images_of_revisions
 from darkroom.system import files
 from darkroom.system.errors import UserError
 
+DAMAGED = "is no tar archive, is damaged, or has a name that does not end in .tar"
 
-def pack(archive: Path, members: dict[str, bytes]) -> None:
+
+def pack(archive: Path, members: dict[str, bytes], **pax: str) -> None:
+    """Write an archive. `pax` are headers that stand for what the archive says of each member itself."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive, "w") as stream:
         for name, data in members.items():
             header = tarfile.TarInfo(name)
             header.size = len(data)
+            header.pax_headers = pax | ({"path": name} if "\0" in name else {})
             stream.addfile(header, io.BytesIO(data))
 
 
@@ -136,6 +144,9 @@ def test_a_new_image_changes_one_archive_of_a_side(folder: Path) -> None:
         ("text.png", b"text", "is not an image"),
         ("notes.txt", b"text", "is not named as an image"),
         (".hidden.png", b"x", None),
+        ("__MACOSX/a.png", b"x", None),
+        ("a\0b.png", b"x", "has a name that no file can have"),
+        (f"{300 * 'a'}.png", b"x", "has a name that no file can have"),
         ("caf\udce9.png", b"x", "has a name that is not UTF-8"),
         ("a<b.png", b"x", "has a name that is not UTF-8"),
     ],
@@ -157,13 +168,20 @@ def test_links_and_damaged_and_compressed_archives(tmp_path: Path) -> None:
     pack(tmp_path / "cut.tar", {f"{index}.png": bytes(5000) for index in range(9)})
     (tmp_path / "cut.tar").write_bytes((tmp_path / "cut.tar").read_bytes()[:30_000])
     (tmp_path / "text.tar").write_text("text")
+    pack(tmp_path / "header.tar", {f"{index}.png": bytes(5000) for index in range(9)})
+    data = bytearray((tmp_path / "header.tar").read_bytes())
+    data[4 * 5632 : 4 * 5632 + 100] = 100 * b"?"  # of the fifth member
+    (tmp_path / "header.tar").write_bytes(data)
+    pack(tmp_path / "size.tar", {"1.png": b"x"}, size="9" * 40)
+    pack(tmp_path / "LOUD.TAR", {"1.png": b"x"})
     (tmp_path / "class").mkdir()
     (tmp_path / "class/pictures.zip").write_bytes(b"PK")
     reasons = {file.path: file.reason for file in survey(tmp_path, max_megapixels=100)}
     assert reasons == {
         "links.tar/link.png": "is not a regular file",
-        "cut.tar": "is no tar archive that can be read",
-        "text.tar": "is no tar archive that can be read",
+        "cut.tar": DAMAGED,
+        **dict.fromkeys(("header.tar", "size.tar", "LOUD.TAR"), DAMAGED),
+        "text.tar": DAMAGED,
         "class/pictures.zip": "is a compressed archive: unpack it, or store it as .tar",
     }
 
@@ -179,11 +197,19 @@ def test_an_archive_that_changes_is_read_again(tmp_path: Path) -> None:
 def test_a_class_that_is_no_name_is_refused(tmp_path: Path, label: bytes) -> None:
     pack(tmp_path / "shard.tar", {"1.png": b"x", "1.cls": label})
     with pytest.raises(UserError, match=r"1\.cls' holds no name of a class"):
-        archives.label_of(tmp_path, "shard.tar/1.png", 0)
+        samples.label_of(tmp_path, "shard.tar/1.png", 0)
+
+
+def test_an_image_without_a_class_beside_others_with_one_is_refused(tmp_path: Path) -> None:
+    """As where a shard has its classes as hard links."""
+    pack(tmp_path / "shard.tar", {"1.png": b"x", "1.cls": b"cat", "2.png": b"y"})
+    assert samples.label_of(tmp_path, "shard.tar/1.png", 0) == "cat"
+    with pytest.raises(UserError, match=r"2\.cls' is missing or a link"):
+        samples.label_of(tmp_path, "shard.tar/2.png", 0)
 
 
 def test_predict_takes_the_images_of_an_archive(tmp_path: Path) -> None:
-    pack(tmp_path / "new.tar", {"b/2.png": b"x", "a/1.jpg": b"x", "notes.md": b"x"})
+    pack(tmp_path / "new.tar", {"b/2.png": b"x", "a/1.jpg": b"x", "notes.md": b"x", "a/._1.jpg": b"x"})
     passed: list[str] = []
     archive = tmp_path / "new.tar"
     assert list(files_of([str(archive)], passed.append)) == [f"{archive}/a/1.jpg", f"{archive}/b/2.png"]
@@ -197,7 +223,7 @@ def test_two_images_of_one_place_are_refused_and_nothing_is_written(folder: Path
     pack(folder / "data/raw/more.tar", {"digit-0/1.png": data})
     (folder / "data/raw/digit-0/more.tar/digit-0").mkdir(parents=True)
     (folder / "data/raw/digit-0/more.tar/digit-0/1.png").write_bytes(data + b"\0")
-    with pytest.raises(UserError, match="would be one file of"):
+    with pytest.raises(UserError, match="would have one place in"):
         stage("split")
     assert (folder / "data/raw/digit-0/more.tar/digit-0/1.png").read_bytes() == data + b"\0"
 
@@ -215,3 +241,32 @@ def test_a_bad_image_in_an_archive_is_left_out(folder: Path) -> None:
     stage("split")
     reasons = {row.path: row.reason for row in manifest.read(None) if row.reason}
     assert list(reasons) == ["digit-0.tar/bad.png"]
+
+
+def test_a_new_class_in_a_shard_is_seen_before_the_stage_runs(folder: Path) -> None:
+    """The images and their paths are the same; two classes have changed places."""
+    as_webdataset(folder / "data/raw")
+    stage("split")
+    before = manifest.read(None)
+    for archive in (folder / "data/raw").glob("*.tar"):
+        with tarfile.open(archive) as stream:
+            found = {one.name: stream.extractfile(one).read() for one in stream}  # type: ignore[union-attr]
+        swap = {b"digit-0": b"digit-1", b"digit-1": b"digit-0"}
+        pack(archive, {name: swap.get(data, data) for name, data in found.items()})
+    after = {row.path: row.label for row in work_tree.from_raw(before, before)}
+    assert {after[row.path] for row in before if row.label == "digit-0"} == {"digit-1"}
+    assert {after[row.path] for row in before if row.label == "digit-2"} == {"digit-2"}
+
+
+def test_an_image_of_an_archive_of_another_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Git and DVC, from the cache, when the archive has gone."""
+    pack(tmp_path / "data/raw/cat.tar", {"1.png": b"one", "2.png": b"two"})
+    monkeypatch.chdir(tmp_path)
+    for command in ("git init -q", "dvc init -q", "dvc add -q data/raw", "git add -A", "git commit -qm images"):
+        run(*command.split(), cwd=tmp_path)
+    shutil.rmtree(tmp_path / "data/raw")
+    assert images_of_revisions.content("data/raw/cat.tar/2.png", "HEAD") == b"two"
+    assert (
+        images_of_revisions.fetch(manifest.Row("cat.tar/3.png", "cat", "test", "", ""), "HEAD")
+        is images_of_revisions.MISSING
+    )

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import partial
 
-from darkroom.data import archives, manifest, survey
+from darkroom.data import manifest, samples, survey
 from darkroom.data.layout import MANIFEST, RAW, TRACKED
 from darkroom.data.manifest import NOT_SPLIT, Row
 from darkroom.data.tracked import is_split
@@ -84,6 +84,9 @@ def from_raw(listed: Sequence[Row], old: Sequence[Row]) -> list[Row]:
         name, digest = survey.written(path), digests.get(path, "")
         if reasons[path]:
             return known.get((name, digest), Row(name, "", "left out", digest, reasons[path]))
-        return known.get((name, digest), Row(name, archives.label_of(RAW, path, depth - 1), NOT_SPLIT, digest, ""))
+        label, listed_row = samples.label_of(RAW, path, depth - 1), known.get((name, digest))
+        if listed_row and (listed_row.reason or listed_row.label == label):
+            return listed_row
+        return Row(name, label, NOT_SPLIT, digest, "")
 
     return [row(path) for path in paths]

@@ -30,6 +30,8 @@ FORMATS = {
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
 }
+# A file's content need not be what its suffix says, as long as it is one of these formats.
+SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 
 Image.MAX_IMAGE_PIXELS = None  # split.max_megapixels is the limit
 
@@ -92,6 +94,12 @@ def _grey_from_16_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(image).clip(0, 65535).astype(np.uint32) // 257).astype(np.uint8))
 
 
+def shrunk(image: Image.Image, side: int) -> Image.Image:
+    """`image`, whose longer side now has at most `side` pixels: many photos at full size would fill the memory."""
+    image.thumbnail((side, side))
+    return image
+
+
 def resized(image: Image.Image, resolution: int) -> np.ndarray:
     """`image` as uint8 (resolution, resolution, 3): the whole image, squeezed to a square.
 
@@ -111,7 +119,7 @@ def list_images(folder: str | Path) -> list[str]:
     found = [path.relative_to(folder).as_posix() for path in files]
     for archive in folder.glob(f"*{archives.SUFFIX}"):
         if archive.is_file():
-            found += archives.names(archive)
+            found += archives.members(archive)
     return sorted(found)
 
 

@@ -9,6 +9,12 @@ PINNED = Path("data/sides.csv")  # the sides of images of small classes, which n
 MANIFEST = Path("data/manifest.csv")  # the side of each file, or why it has none
 SIDES = ("train", "val", "test")  # from the least protected to the most
 SPLIT = Path("data/split")  # a folder per side
+SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})  # and all that begin with a dot
+
+
+def is_system_file(name: str) -> bool:
+    """Whether a file or folder of this name belongs to the operating system or is hidden."""
+    return name.startswith(".") or name in SYSTEM_FILES
 
 
 def in_side(path: str, label: str) -> str:
@@ -19,6 +25,7 @@ def in_side(path: str, label: str) -> str:
         label: Its class.
     """
     first, rest = path.split("/", 1)
-    if first == label or first.endswith(".tar"):
-        return path if first == label else f"{label}/{path}"
-    return rest if rest.startswith(f"{label}/") else f"{label}/{rest}"
+    if first == label:
+        return path
+    inside = path if first.endswith(".tar") else rest
+    return inside if inside.startswith(f"{label}/") else f"{label}/{inside}"

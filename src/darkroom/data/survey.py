@@ -1,7 +1,6 @@
 """The survey of data/raw: which files are images that can be used, and why the others cannot."""
 
 import os
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -13,15 +12,14 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from darkroom.data import archives
-from darkroom.data.images import FORMATS, open_image, open_rgb
+from darkroom.data import archives, samples
+from darkroom.data.images import FORMATS, SUFFIXES, open_image, open_rgb
+from darkroom.data.layout import is_system_file
 from darkroom.system import dvc, files
 from darkroom.system.parallel import on_every_core
 
-# A file's content need not be what its suffix says, as long as it is one of these formats.
-SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 COMPRESSED = frozenset({".7z", ".bz2", ".gz", ".rar", ".tgz", ".xz", ".zip", ".zst"})
-SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})  # and all that begin with a dot
+LONGEST = 255  # bytes of the name of a file or folder
 HASH_SIDE = 16  # a perceptual hash has HASH_SIDE x HASH_SIDE bits
 
 
@@ -85,19 +83,11 @@ def _in_archive(raw: Path, path: str) -> list[str]:
     if _refused_file(raw, path):
         return [path]
     try:
-        inside = archives.names(raw / path)
-    except (tarfile.TarError, OSError):
+        return [f"{path}/{name}" for name in samples.names(raw / path)]
+    except PermissionError:  # as of any file that this user may not read
+        raise
+    except OSError:
         return [path]
-    return [
-        f"{path}/{name}"
-        for name in inside
-        if not any(part != ".." and is_system_file(part) for part in name.split("/"))
-    ]
-
-
-def is_system_file(name: str) -> bool:
-    """Whether a file or folder of this name belongs to the operating system or is hidden."""
-    return name.startswith(".") or name in SYSTEM_FILES
 
 
 def refused_by_name(raw: Path, path: str, depth: int) -> str:
@@ -111,7 +101,7 @@ def refused_by_name(raw: Path, path: str, depth: int) -> str:
     if suffix in COMPRESSED:
         return "is a compressed archive: unpack it, or store it as .tar"
     if suffix == archives.SUFFIX:
-        return "is no tar archive that can be read"
+        return "is no tar archive, is damaged, or has a name that does not end in .tar"
     if path.count("/") < depth:
         return "lies in no class folder"
     return "" if suffix in SUFFIXES else "is not named as an image"
@@ -134,8 +124,11 @@ def _refused_file(raw: Path, path: str) -> str:
 
 def _refused_member(raw: Path, path: str, name: str) -> str:
     """What the name and the type of a file in an archive say against it."""
-    if {"", ".", ".."} & set(name.split("/")):
+    parts = name.split("/")
+    if {"", ".", ".."} & set(parts):
         return "has a name that leads out of its archive"
+    if "\0" in name or max(len(part.encode()) for part in parts) > LONGEST:
+        return "has a name that no file can have"
     return "" if archives.exists(raw / path) else "is not a regular file"
 
 

@@ -115,11 +115,9 @@ def _read(commit: str, path: str) -> bytes:
     """
     from darkroom.results import images
 
-    files, top = images.files_of(Path.cwd(), commit)
     try:
-        content: bytes = files.read_bytes(top + path)
+        return images.content(path, commit)
     except Exception as error:  # DVC raises many kinds
         raise UserError(
             f"DVC's cache lacks {path} of {commit[:7]} ({error}): `dvc pull --all-commits` gets what a remote has"
         ) from None
-    return content

@@ -97,6 +97,9 @@ def crossval(plan: Plan, jobs: int | None) -> str:
     Raises:
         UserError: A run failed, a name is unknown, or the folds of the two revisions hold other images.
     """
+    changed = {setting.lstrip("+").partition("=")[0] for setting in plan.settings}
+    if own := sorted(changed & {"run.seed", "split.fold"}):
+        raise UserError(f"--set {own[0]}: the folds and repeats set it themselves; leave it out")
     with clone.of_head() as head:
         models, bins = _models(plan, head)
         found = _results(plan, head, models, plan.settings, jobs)
@@ -122,15 +125,17 @@ def _models(plan: Plan, head: Clone) -> tuple[list[str], int]:
 
 def _results(plan: Plan, head: Clone, models: Sequence[str], settings: Sequence[str], jobs: int | None) -> Results:
     """Train each model on each fold of the commit of `head`, as far as it was not done, and judge it."""
-    seed = params.Run.model_validate(params.read(head.root / params.PARAMS)["run"]).seed
+    with contextlib.chdir(head.root):
+        seed = params.load("run", params.Run).seed
     pairs = [(name, fold) for fold in plan.every() for name in models]
     runs = [_member(name, fold, head.commit, settings, seed) for name, fold in pairs]
     commits = members.run(runs, head, jobs)
     print(f"judging {len(commits)} models by the images that were held out from them", flush=True)
-    said = answers.of([Asked(commit, name, HELD_OUT) for (name, _), commit in zip(pairs, commits, strict=True)])
-    classes = sorted({row.label for one in said for row in one.rows} | {label for one in said for label in one.classes})
+    answered = answers.of([Asked(commit, name, HELD_OUT) for (name, _), commit in zip(pairs, commits, strict=True)])
+    actual, known = ({row.label for one in answered for row in one.rows}, {k for one in answered for k in one.classes})
+    classes = sorted(actual | known)
     found: Results = {name: [] for name in models}
-    for (name, fold), one in zip(pairs, said, strict=True):
+    for (name, fold), one in zip(pairs, answered, strict=True):
         found[name].append(_judged(fold, one, classes))
     return found
 
@@ -145,14 +150,14 @@ def _member(name: str, fold: Fold, commit: str, settings: Sequence[str], seed: i
     return Member(title, about, [*other_seed, *settings, f"++split.fold={fold}"], [checkpoint.stage(name)])
 
 
-def _judged(fold: Fold, said: Answers, classes: list[str]) -> Judged:
-    known = [index for index, row in enumerate(said.rows) if row.label in said.classes]
-    rows = [said.rows[index] for index in known]
+def _judged(fold: Fold, one: Answers, classes: list[str]) -> Judged:
+    known = [index for index, row in enumerate(one.rows) if row.label in one.classes]
+    rows = [one.rows[index] for index in known]
     probabilities = np.zeros((len(rows), len(classes)))
-    places = [classes.index(label) for label in said.classes]
-    probabilities[:, places] = np.reshape([said.probabilities[index] for index in known], (len(rows), len(places)))
+    places = [classes.index(label) for label in one.classes]
+    probabilities[:, places] = np.reshape([one.probabilities[index] for index in known], (len(rows), len(places)))
     labels = np.array([classes.index(row.label) for row in rows], np.int64)
-    return Judged(fold, rows, labels, probabilities, classes, said.trained, len(said.rows) - len(rows))
+    return Judged(fold, rows, labels, probabilities, classes, one.trained, len(one.rows) - len(rows))
 
 
 def figures(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> dict[str, float]:

@@ -4,6 +4,7 @@ DVC's queue is not used: its workers race. Each experiment that runs at the same
 repository DVC refuses to set up two at the same moment (`dvc.rwlock`), instead of letting one wait.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -64,7 +65,8 @@ def run(members: Sequence[Member], head: Clone, jobs: int | None) -> list[str]:
     missing = [member for member in members if head.commit not in dvc.experiments(member.name)]
     if missing:
         with ExitStack() as stack:
-            settings = params.Run.model_validate(params.read(head.root / params.PARAMS)["run"])
+            with contextlib.chdir(head.root):
+                settings = params.load("run", params.Run)
             count, variables = share(settings, len(missing), jobs)
             others = [stack.enter_context(clone.of(head.commit)) for _ in range(count - 1)]
             if others:

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from darkroom.data import archives, survey
-from darkroom.data.images import resized
+from darkroom.data import archives, samples, survey
+from darkroom.data.images import SUFFIXES, resized
+from darkroom.data.layout import is_system_file
 from darkroom.evaluation import conformal
 from darkroom.evaluation.conformal import Limits
 from darkroom.inference.predictor import Predictor
@@ -85,10 +85,10 @@ def _in_folder(top: str, pass_over: Callable[[str], None]) -> Iterator[str]:
         raise UserError(f"{error.filename} cannot be listed ({error.strerror}): let this user read it")
 
     for folder, folders, names in os.walk(top, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not survey.is_system_file(name))
-        for name in sorted(name for name in names if not survey.is_system_file(name)):
+        folders[:] = sorted(name for name in folders if not is_system_file(name))
+        for name in sorted(name for name in names if not is_system_file(name)):
             path = Path(folder) / name
-            if path.suffix.lower() in survey.SUFFIXES:
+            if path.suffix.lower() in SUFFIXES:
                 yield str(path)
             elif path.suffix == archives.SUFFIX and path.is_file():
                 yield from _in_archive(str(path), pass_over)
@@ -99,13 +99,11 @@ def _in_folder(top: str, pass_over: Callable[[str], None]) -> Iterator[str]:
 def _in_archive(archive: str, pass_over: Callable[[str], None]) -> Iterator[str]:
     """The image files in a tar archive."""
     try:
-        inside = archives.names(Path(archive))
-    except (tarfile.TarError, OSError) as error:
-        raise UserError(
-            f"{archive} cannot be read as a tar archive ({error}): unpack it, and name the folder"
-        ) from None
+        inside = samples.names(archive)
+    except OSError as error:
+        raise UserError(f"{archive} cannot be read ({error}): unpack it, and name the folder") from None
     for name in sorted(inside):
-        if Path(name).suffix.lower() in survey.SUFFIXES:
+        if Path(name).suffix.lower() in SUFFIXES:
             yield f"{archive}/{name}"
         else:
             pass_over(f"{archive}/{name}")

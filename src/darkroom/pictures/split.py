@@ -11,12 +11,6 @@ Captioned = tuple[Image.Image, str]
 SIDE = 512  # pixels of an image at most, about twice what its place in the picture has
 
 
-def small(image: Image.Image) -> Image.Image:
-    """The image, shrunk to `SIDE` if it is larger: many photos at full size would fill the memory."""
-    image.thumbnail((SIDE, SIDE))
-    return image
-
-
 def pairs(shown: Sequence[tuple[Captioned, Captioned]], path: str | Path) -> None:
     """Two pairs of images per row; each image has a caption."""
     rows = max(1, -(-len(shown) // 2))

@@ -9,16 +9,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from darkroom.system.files import write_bytes
 
-TILE = 96  # pixels of a thumbnail's side
+TILE = 96  # pixels of a thumbnail's side, with a frame of one
 COLUMNS = 8
 HEAD = 24  # pixels above the thumbnails
 FONT = "fonts/ttf/DejaVuSans.ttf"  # in matplotlib's data: the font of the charts
-
-
-def small(image: Image.Image) -> Image.Image:
-    """The image, shrunk in place to a thumbnail, so that no more than one is in memory at its full size."""
-    image.thumbnail((TILE - 2, TILE - 2))
-    return image
 
 
 def contact_sheet(label: str, images: Sequence[Image.Image], count: int, path: str | Path) -> None:
@@ -26,7 +20,7 @@ def contact_sheet(label: str, images: Sequence[Image.Image], count: int, path: s
 
     Args:
         label: The class.
-        images: Those of its images that are shown, each as `small` makes it.
+        images: Those of its images that are shown, of `TILE` - 2 pixels at most.
         count: The number of all its images.
         path: The PNG file.
     """

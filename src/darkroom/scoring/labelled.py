@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkroom.data import archives, groups, survey
+from darkroom.data import archives, groups, samples
+from darkroom.data.images import SUFFIXES
+from darkroom.data.layout import is_system_file
 from darkroom.inference.predict import files_of
 from darkroom.system import files
 from darkroom.system.errors import UserError
@@ -66,14 +68,14 @@ def read(source: Path, classes: Sequence[str]) -> Labelled:
 
 def _folder(source: Path) -> Labelled:
     """The images in the class folders and archives, and the groups of a side of the split, which has a table of them."""
-    inside = sorted(path for path in source.iterdir() if not survey.is_system_file(path.name))
-    if loose := [path for path in inside if path.is_file() and path.suffix.lower() in survey.SUFFIXES]:
+    inside = sorted(path for path in source.iterdir() if not is_system_file(path.name))
+    if loose := [path for path in inside if path.is_file() and path.suffix.lower() in SUFFIXES]:
         raise UserError(
             f"{loose[0]} lies in no class folder{_and_more(len(loose))}: move it to {source}/CLASS/, or list the images in a CSV"
         )
     usable = [str(path) for path in inside if path.is_dir() or path.suffix == archives.SUFFIX]
     paths = list(files_of(usable))
-    labels = [archives.label_of(source, Path(path).relative_to(source).as_posix(), 0) for path in paths]
+    labels = [samples.label_of(source, Path(path).relative_to(source).as_posix(), 0) for path in paths]
     table = source / groups.TABLE
     group_of = {row["path"]: row["group"] for row in files.read_csv(table)} if table.exists() else {}
 

@@ -26,10 +26,8 @@ from darkroom.system import device, files, params
 from darkroom.training import history
 
 PIECE = 4096  # images that a model looks at before their probabilities are put away
-CURVES, POINTS = (
-    100,
-    200,
-)  # of the ROC curves of a model, and of the points of each, if there are many classes or images
+# How many ROC curves a model has at most, and points each of them, if there are many classes or images.
+CURVES, POINTS = 100, 200
 DEPTH = 3  # of the modules that the table of a network lists: fine enough for a small CNN, coarse enough for a backbone
 
 

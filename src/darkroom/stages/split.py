@@ -1,20 +1,22 @@
 """Stage split: each usable image to train, val or test, and a report on all other files."""
 
+import io
 import os
 import re
 import shutil
+import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from darkroom.data import archives, assignment, folds, groups, leaks, missing
+from darkroom.data import archives, assignment, folds, groups, leaks, missing, samples
 from darkroom.data import fillers as fillers_of_sides
 from darkroom.data.assignment import Image, Ratio
-from darkroom.data.images import open_rgb
+from darkroom.data.images import open_rgb, shrunk
 from darkroom.data.layout import GROUPS, MANIFEST, RAW, SIDES, SPLIT, in_side
 from darkroom.data.survey import Found, survey, written
 from darkroom.pictures import split as pictures
@@ -143,7 +145,7 @@ def usable(found: Sequence[Found], choices: Params) -> list[Image]:
     images = [
         Image(
             file.path,
-            in_side(file.path, archives.label_of(RAW, file.path, depth)),
+            in_side(file.path, samples.label_of(RAW, file.path, depth)),
             group_of(file.path),
             file.sha256,
             file.phash,
@@ -158,7 +160,7 @@ def usable(found: Sequence[Found], choices: Params) -> list[Image]:
             f"{RAW} holds no images that can be used: put one folder of images per class into it, or "
             f"`git checkout data/raw.dvc && dvc checkout` to get back what was there"
         )
-    lost = {archives.label_of(RAW, file.path, depth) for file in found if file.sha256 and file.reason} - set(labels)
+    lost = {samples.label_of(RAW, file.path, depth) for file in found if file.sha256 and file.reason} - set(labels)
     if lost:
         raise UserError(
             f"class '{min(lost)}' in {RAW} has no image that can be used: mend its files, or move its folder out of {RAW}"
@@ -185,16 +187,18 @@ def check_labels(labels: Sequence[str]) -> None:
 
 
 def check_places(images: Sequence[Image], sides: Sequence[str]) -> None:
-    """Check that no two images would be one file of a side.
+    """Check that no two images would be one file of a side, and that none would be a folder of another.
 
     Raises:
         UserError: Two would.
     """
     place_of: dict[tuple[str, str], str] = {}
     for image, side in zip(images, sides, strict=True):
+        place_of.update(((side, str(folder)), image.path) for folder in PurePosixPath(image.path_in_side).parents)
+    for image, side in zip(images, sides, strict=True):
         if (other := place_of.setdefault((side, image.path_in_side), image.path)) != image.path:
             raise UserError(
-                f"{str(RAW / other)!r} and {str(RAW / image.path)!r} would be one file of {side}: rename one of them, or the "
+                f"{str(RAW / other)!r} and {str(RAW / image.path)!r} would have one place in {side}: rename one of them, or the "
                 "archive that it is in"
             )
 
@@ -241,7 +245,10 @@ def fold_of(images: Sequence[Image], sides: Sequence[str], choices: Params) -> l
             f"split.fold is {fold}, but train and val have {int(units.max()) + 1} units (groups, or contents), and train has at "
             f"most {np.bincount(kinds).max()} images of a class: take fewer folds, or add images"
         )
-    _, chosen = folds.parts(kinds, units, fold.total, seed=fold.repeat - 1)[fold.number - 1]
+    learned, chosen = folds.parts(kinds, units, fold.total, seed=fold.repeat - 1)[fold.number - 1]
+    trained = {image.label for image, side in (pool[index] for index in learned) if side == "train"}
+    if not trained & {pool[index][0].label for index in chosen}:
+        raise UserError(f"split.fold is {fold}, and outside of it train has no image of its classes: take fewer folds")
     return [pool[index][0].path for index in chosen]
 
 
@@ -380,8 +387,8 @@ def write_near_duplicates(images: Sequence[Image], sides: Sequence[str], pairs: 
     files.write_csv("plots/near_duplicates.csv", ("sides", "first", "second", "distance"), rows)
     shown = [
         (
-            (pictures.small(open_rgb(RAW / images[first].path)), f"{sides[first]}, {distance} bits apart"),
-            (pictures.small(open_rgb(RAW / images[second].path)), sides[second]),
+            (shrunk(open_rgb(RAW / images[first].path), pictures.SIDE), f"{sides[first]}, {distance} bits apart"),
+            (shrunk(open_rgb(RAW / images[second].path), pictures.SIDE), sides[second]),
         )
         for first, second, distance in pairs[:SHOWN]
     ]
@@ -395,11 +402,20 @@ def count(sides: Sequence[str]) -> dict[str, dict[str, float]]:
 
 
 def write_shards(images: Sequence[Image], folder: Path) -> None:
-    """Write images to archives in `folder`, sorted by their paths in the side."""
+    """Write images to archives in `folder`, sorted by their paths in the side. The same images give the same bytes."""
     shards: dict[str, list[tuple[str, Path]]] = defaultdict(list)
     for image in sorted(images, key=lambda image: image.path_in_side):
         shards[archives.shard_of(image.path_in_side)].append((image.path_in_side, RAW / image.path))
-    for _ in in_threads(lambda shard: archives.write(folder / shard, shards[shard]), sorted(shards)):
+
+    def write(shard: str) -> None:
+        with tarfile.open(folder / shard, "w:", format=tarfile.PAX_FORMAT) as stream:
+            for name, source in shards[shard]:
+                data = archives.read(source)
+                header = tarfile.TarInfo(name)  # its time, owner and rights are always the same
+                header.size = len(data)
+                stream.addfile(header, io.BytesIO(data))
+
+    for _ in in_threads(write, sorted(shards)):
         pass
 
 

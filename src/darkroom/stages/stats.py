@@ -9,9 +9,9 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from darkroom.data.images import file_in, list_images, open_rgb, resized
+from darkroom.data.images import file_in, list_images, open_rgb, resized, shrunk
 from darkroom.data.layout import SPLIT
-from darkroom.pictures.stats import contact_sheet, small
+from darkroom.pictures.stats import TILE, contact_sheet
 from darkroom.system import files, params
 from darkroom.system.errors import UserError
 from darkroom.system.parallel import on_every_core
@@ -46,7 +46,9 @@ def main() -> None:
         for label, of_class in groupby(paths, lambda path: path.split("/", 1)[0]):
             members = list(of_class)
             step = max(1, len(members) // choices.contact_sheet)  # evenly over the class, not its first few
-            shown = [small(open_rgb(file_in(TRAIN, path))) for path in members[::step][: choices.contact_sheet]]
+            shown = [
+                shrunk(open_rgb(file_in(TRAIN, path)), TILE - 2) for path in members[::step][: choices.contact_sheet]
+            ]
             contact_sheet(label, shown, len(members), folder / f"{label}.png")
     rows = [(width, height, number) for (width, height), number in sorted(sizes.items())]
     files.write_csv("plots/image_sizes.csv", ("width", "height", "count"), rows)

@@ -32,7 +32,11 @@ class Statistics:
         self.of_pass = torch.cat([*buffers, next(model.parameters()).new_zeros(0)])
         self.running = self.of_pass.clone()
         self.counters = torch.tensor(self.steps, device=self.of_pass.device)
-        self.show(self.of_pass, self.counters)
+        places = iter(self.of_pass.split([len(buffer) for buffer in buffers]))
+        for layer, counter in zip(
+            self.layers, self.counters.unbind(), strict=True
+        ):  # the layers' buffers are places in these
+            layer.running_mean, layer.running_var, layer.num_batches_tracked = next(places), next(places), counter
 
     def of_shard(self, share: float) -> Tensor:
         """The statistics of the shard that was passed forward last, times its share of the batch."""
@@ -53,13 +57,6 @@ class Statistics:
                 running.lerp_(new, momentum)
         self.of_pass.copy_(self.running)
         self.counters.copy_(torch.tensor(self.steps), non_blocking=True)  # a pass counts itself, once for each shard
-
-    def show(self, statistics: Tensor, counters: Tensor) -> None:
-        """Make the layers' buffers places in these vectors."""
-        sizes = [layer.num_features for layer in self.layers for _ in BUFFERS]
-        places = iter(statistics.split(sizes))
-        for layer, counter in zip(self.layers, counters.unbind(), strict=True):
-            layer.running_mean, layer.running_var, layer.num_batches_tracked = next(places), next(places), counter
 
 
 @contextmanager
