@@ -3,19 +3,20 @@
     python benchmarks/many_files.py [--files 10000 100000] [--archives 10000 100000 1000000]
 
 Each image is a PNG of random blots, 28 px, in ten classes. As files, `data/raw` and the sides have a folder per class. In
-archives, `data/raw` has 1,000 images an archive, and `split.layout` is `shards`. The kernel counts time and memory of each step.
-Writes many_files.md.
+archives, `data/raw` has 1,000 images an archive, and `split.layout` is `shards`. The kernel counts time and memory of each step;
+`split` is what the stage says of itself, in `dvc repro split`. Writes many_files.md.
 """
 
 import io
+import math
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
-from math import log
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from darkroom.data.sides import load_train_and_val
 train, val = load_train_and_val()
 """
 STEPS = ("dvc add", "dvc repro split", "split", "stats", "load", "dvc status")
+LAST_LINE = re.compile(r"^\w+ took ([\d.]+) s and at most ([\d,]+) MiB$", re.MULTILINE)  # of a stage
 
 
 def main() -> None:
@@ -45,7 +47,7 @@ def main() -> None:
     kinds = {"files": options.files, "archives": options.archives}
     costs = {(kind, size): measure(kind, size) for kind, sizes in kinds.items() for size in sizes}
     rows = [
-        [kind, f"{size:,}", step, f"{cost.seconds:,.1f}", f"{cost.cpu_seconds / cost.seconds:.1f}", f"{cost.peak:,.0f}"]
+        [kind, f"{size:,}", step, f"{cost.seconds:,.1f}", busy(cost), f"{cost.peak:,.0f}"]
         for (kind, size), by_step in costs.items()
         for step, cost in by_step.items()
     ]
@@ -72,28 +74,39 @@ def measure(kind: str, size: int) -> dict[str, Cost]:
         write(project / "data/raw", kind, size)
         git.read("init", "--quiet", cwd=project)
         dvc = common.command("dvc")
-        costs = {"dvc add": cost([*dvc, "add", "--quiet", "data/raw"], project)}
-        costs["dvc repro split"] = cost([*dvc, "repro", "--quiet", "split"], project)
-        for stage in ("split", "stats"):
-            costs[stage] = cost(common.command("python", "src/darkroom", stage), project)
-        costs["load"] = cost(common.command("python", "-c", LOAD), project)
-        costs["dvc status"] = cost([*dvc, "status", "--quiet", "split"], project)
-        for step in STEPS:
+        costs, printed = {}, {}
+        for step, command in {
+            "dvc add": [*dvc, "add", "--quiet", "data/raw"],
+            "dvc repro split": [*dvc, "repro", "split"],
+            "stats": common.command("python", "src/darkroom", "stats"),
+            "load": common.command("python", "-c", LOAD),
+            "dvc status": [*dvc, "status", "--quiet", "split"],
+        }.items():
+            costs[step], printed[step] = cost(command, project)
             print(kind, f"{size:,}", step, costs[step], flush=True)
-    return costs
+        [(seconds, peak)] = LAST_LINE.findall(printed["dvc repro split"])
+        costs["split"] = Cost(float(seconds), math.nan, float(peak.replace(",", "")))
+    return {step: costs[step] for step in STEPS}
 
 
-def cost(command: list[str], project: Path) -> Cost:
-    """What a command takes. `dvc status` may say by its exit code that something has changed."""
+def cost(command: list[str], project: Path) -> tuple[Cost, str]:
+    """What a command takes, and what it prints. `dvc status` may say by its exit code that something has changed."""
     started = time.perf_counter()
     variables = common.variables() | {"PYTHONPATH": str(project / "src")}
-    process = subprocess.Popen(command, cwd=project, env=variables, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=project, env=variables, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    printed = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode and "status" not in command:
         sys.exit(f"{' '.join(command)} failed in {project}")
-    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024), printed
+
+
+def busy(cost: Cost) -> str:
+    """The cores that were busy, or "" if this was not counted."""
+    return "" if math.isnan(cost.cpu_seconds) else f"{cost.cpu_seconds / cost.seconds:.1f}"
 
 
 def write(raw: Path, kind: str, size: int) -> None:
@@ -127,7 +140,7 @@ def exponents(costs: dict[tuple[str, int], dict[str, Cost]], kind: str, sizes: l
         return ""
     fewer, more = sizes[-2:]
     powers = (
-        f"{step} {log(costs[kind, more][step].seconds / costs[kind, fewer][step].seconds) / log(more / fewer):.2f}"
+        f"{step} {math.log(costs[kind, more][step].seconds / costs[kind, fewer][step].seconds) / math.log(more / fewer):.2f}"
         for step in STEPS
     )
     grows = f"In {kind}, from {fewer:,} to {more:,} images, time grows with the number of images to the power of"

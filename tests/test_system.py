@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from conftest import RUN, set_params
 from darkroom import runner
 from darkroom.machines import gpus
 from darkroom.stages import split
-from darkroom.system import device, files, lock, params
+from darkroom.system import device, files, lock, parallel, params
 from darkroom.system.errors import UserError
 
 pytestmark = pytest.mark.fast
@@ -198,6 +199,16 @@ def test_dvc_lock_has_numbers_as_dvc_reads_them() -> None:
     """DVC writes 0.00001 as 1e-05, which is text in YAML 1.1."""
     stages = lock.parse("stages:\n  a:\n    cmd: x\n    params:\n      params.yaml:\n        a.lr: 1e-05\n")
     assert lock.params(stages["a"]) == {"a.lr": 0.00001}
+
+
+def test_the_quota_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(parallel, "QUOTA", tmp_path / "cpu.max")
+    found = [parallel.cores()]
+    for text in ("max 100000", "250000 100000", "50000 100000"):
+        parallel.QUOTA.write_text(text)
+        found.append(parallel.cores())
+    assert found == [8, 8, 2, 1]
 
 
 def test_an_unused_gpu_is_named_with_the_params_that_use_it(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from darkroom.networks.checkpoint import About
 from darkroom.networks.classifier import Classifier
 from darkroom.networks.forward import as_input
 from darkroom.system import workers
-from darkroom.training import batch_norm
+from darkroom.system.errors import UserError
+from darkroom.training import batch_norm, team
 from darkroom.training.augmentation import Augment
 from darkroom.training.loop import Learner, Task, batches, class_weights
 from darkroom.training.recipe import Recipe
@@ -160,6 +161,16 @@ def test_a_worker_that_reads_other_params_is_refused(parted: Path) -> None:
     assert not list((parted / ".darkroom").glob("state/**/*.pt"))
 
 
+@pytest.mark.fast
+def test_more_workers_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = RUN.model_copy(update={"device": "cuda", "shards": 4})
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert team.numbers(settings) == (1, 2)
+    monkeypatch.setenv("DARKROOM_WORKERS", "4")
+    with pytest.raises(UserError, match="4 workers need a GPU each, and this machine has 3"):
+        team.numbers(settings)
+
+
 def test_numbers_that_do_not_fit_are_refused(parted: Path) -> None:
     set_params(parted, {"run": {"shards": 4}})
     assert "must be a power of two of at most 4" in train(parted, "scratch", code=2, DARKROOM_WORKERS="3")
@@ -167,6 +178,17 @@ def test_numbers_that_do_not_fit_are_refused(parted: Path) -> None:
     assert "whole number from 1" in train(parted, "scratch", code=2, DARKROOM_WORKERS="two")
     set_params(parted, {"run": {"shards": 3}})
     assert "3 is not a power of two" in train(parted, "scratch", code=2)
+
+
+def first_of_two_machines(project: Path, port: int, **variables: str) -> "subprocess.Popen[str]":
+    """A training that waits for another machine."""
+    variables |= {"NNODES": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONUNBUFFERED": "1"}
+    first = subprocess.Popen(
+        ["python", str(STAGE), "train_scratch"], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=surroundings(**variables),
+    )  # fmt: skip
+    read_until(first, f"darkroom join 127.0.0.1:{port}")
+    return first
 
 
 def test_two_machines_give_the_bytes_of_one_and_a_third_that_differs_is_refused(parted: Path, tmp_path: Path) -> None:
@@ -177,18 +199,7 @@ def test_two_machines_give_the_bytes_of_one_and_a_third_that_differs_is_refused(
     train(parted, "scratch", DARKROOM_WORKERS="1")
     expected = removed(parted, "scratch")
 
-    variables = {
-        "NNODES": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "29617",
-        "DARKROOM_WORKERS": "2",
-        "PYTHONUNBUFFERED": "1",
-    }
-    first = subprocess.Popen(
-        ["python", str(STAGE), "train_scratch"], cwd=parted, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=surroundings(**variables),
-    )  # fmt: skip
-    read_until(first, "darkroom join 127.0.0.1:29617")
+    first = first_of_two_machines(parted, 29617, DARKROOM_WORKERS="2")
     refused = run("darkroom", "join", "127.0.0.1:29617", cwd=differing, code=2)
     assert "this machine differs from 127.0.0.1:29617 in params" in refused
     joined = start("darkroom", "join", "127.0.0.1:29617", cwd=other)
@@ -199,3 +210,16 @@ def test_two_machines_give_the_bytes_of_one_and_a_third_that_differs_is_refused(
     joined.send_signal(signal.SIGINT)
     assert joined.wait(30) == 0
     assert not list((other / "models").glob("*.pth"))
+
+
+def test_a_machine_waits_for_the_next_run_after_a_training_that_diverged(parted: Path, tmp_path: Path) -> None:
+    set_params(parted, {"run": {"shards": 4}, "train_scratch": {"lr": 1e30, "class_weights": "none"}})
+    other = Path(shutil.copytree(parted, tmp_path / "other machine"))
+    first = first_of_two_machines(parted, 29618, DARKROOM_WORKERS="1")
+    joined = start("darkroom", "join", "127.0.0.1:29618", cwd=other)
+    printed, _ = first.communicate(timeout=120)
+    assert first.returncode == 2
+    assert "the training diverged" in printed
+    read_until(joined, "ended early; waiting for its next run")
+    joined.send_signal(signal.SIGINT)
+    assert joined.wait(30) == 0

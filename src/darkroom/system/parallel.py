@@ -1,5 +1,6 @@
 """Many small pieces of work on every core."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import get_context
+from pathlib import Path
 from typing import TypeVar
 
 from darkroom.system.errors import UserError
@@ -14,6 +16,7 @@ from darkroom.system.process import end_with_parent
 
 START = "fork" if sys.platform == "linux" else "spawn"  # macOS's libraries do not survive a fork
 FEW = 256  # items; for fewer, processes are not worth their start
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of all cores, and the period in which they may be used
 CHUNK = 32  # items that a process takes at a time
 
 Item = TypeVar("Item")
@@ -21,8 +24,12 @@ Result = TypeVar("Result")
 
 
 def cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The number of cores that this process may use. The quota of a container counts (Linux, cgroup v2)."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no quota
+        quota, period = QUOTA.read_text().split()
+        count = min(count, max(1, int(quota) // int(period)))
+    return count
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item], count: int | None = None) -> Iterator[Result]:

@@ -20,7 +20,7 @@ from darkroom.networks.forward import as_tensor, normalised, score
 from darkroom.system import device, progress, workers
 from darkroom.system.errors import UserError
 from darkroom.system.params import Run
-from darkroom.training import batch_norm, history, optimizers, resume
+from darkroom.training import batch_norm, history, optimizers, pace, resume
 from darkroom.training.augmentation import augment, draw
 from darkroom.training.batch_norm import Statistics
 from darkroom.training.history import Epoch
@@ -71,6 +71,7 @@ class Learner:
             parameter.grad = place.as_strided(parameter.shape, parameter.stride())
         self.optimizer = optimizer
         self.schedule = optimizers.schedule(task.recipe, optimizer, task.steps)
+        self.announced = False  # how long the training will take
         self.ema: AveragedModel | None = None
         if task.recipe.ema:
             self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(task.recipe.ema), use_buffers=True)
@@ -202,8 +203,13 @@ def train_epoch(learner: Learner, task: Task, number: int) -> tuple[float, float
     """One pass over the training images. Return the mean loss and the accuracy."""
     set_training(learner.model, task.fixed_statistics)
     totals = torch.zeros(2, dtype=torch.float64, device=device.choose(task.run))
+    steps = batches(task, number, learner.pixels)
+    if not learner.announced and workers.is_first():
+        scored = len(task.val.labels) / task.recipe.batch_size
+        steps = pace.announced(steps, task.steps, scored, task.recipe.epochs - number + 1)
+        learner.announced = True
     with batch_norm.statistics(learner.model) as running:
-        for labels, shards in batches(task, number, learner.pixels):
+        for labels, shards in steps:
             parts = (learner.part(images, of_shard, labels, running) for images, of_shard in shards)
             gradient, of_batch, loss_and_hits = workers.sum_of_all(workers.tree_sum(parts))
             running.update(of_batch)

@@ -56,15 +56,21 @@ def save(file: Path, state: Mapping[str, Any]) -> None:
 
 def load(file: Path) -> dict[str, Any] | None:
     """The state that `save` kept in `file`, or None. All workers get what the first one finds."""
-    content = b""
+    content, state = b"", None
     if workers.is_first():
         _remove_recorded(file.parent)
         _done(file).unlink(missing_ok=True)
         content = file.read_bytes() if file.exists() else b""
-    content = workers.from_first(content)
+        state = _read(content)
+    content = workers.from_first(content if state else b"")
+    return state or _read(content)
+
+
+def _read(content: bytes) -> dict[str, Any] | None:
+    """The state, or None if it is missing or damaged: the training then starts from the beginning."""
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception:  # missing or damaged: the training starts from the beginning
+    except Exception:
         return None
     return state if isinstance(state, dict) else None
 

@@ -48,7 +48,7 @@ def together(task: Task, known: Mapping[str, str]) -> Iterator[None]:
 
     Raises:
         UserError: A variable of the environment makes no sense, or this worker would train another model than the first.
-        LostWorkerError: A worker ends before the block begins.
+        LostWorkerError: A worker ends before the block begins; or the training fails, and this is not the first worker.
     """
     asked = role.of_this_process()
     machines, each = (1, 1) if asked else numbers(task.run)
@@ -65,7 +65,14 @@ def together(task: Task, known: Mapping[str, str]) -> Iterator[None]:
         if me.local == 0:
             siblings += _siblings(task, me)
         _enter(me, store, siblings, task.run, known)
-        yield
+        try:
+            yield
+        except UserError as error:
+            if asked is None:
+                raise
+            raise LostWorkerError(
+                str(error)
+            ) from None  # the first worker says it; this one can take part in the next run
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -77,7 +84,7 @@ def numbers(run: Run) -> tuple[int, int]:
     """The number of machines, and of the workers of each.
 
     Raises:
-        UserError: They are no power of two, or more than `run.shards`.
+        UserError: They are no power of two, or more than `run.shards`, or than the GPUs of this machine.
     """
     machines = _number("NNODES", 1)
     each = _number("DARKROOM_WORKERS", 0) or fitting(run, machines)
@@ -87,7 +94,21 @@ def numbers(run: Run) -> tuple[int, int]:
             f"{machines} machines with {each} workers are {count} workers, but their number must be a power of two of at most "
             f"{run.shards}, which is run.shards in params.yaml: change DARKROOM_WORKERS, NNODES or run.shards"
         )
+    _check_gpus(run, each)
     return machines, each
+
+
+def _check_gpus(run: Run, each: int) -> None:
+    """Refuse more workers than this machine has GPUs, if they compute on GPUs: NCCL takes one worker for each.
+
+    Raises:
+        UserError: There are more.
+    """
+    if run.device == "cuda" and each > (gpus := torch.cuda.device_count()):
+        raise UserError(
+            f"{each} workers need a GPU each, and this machine has {gpus}: set DARKROOM_WORKERS to {max(1, gpus)} or less "
+            "where `dvc repro` runs"
+        )
 
 
 def fitting(run: Run, machines: int) -> int:
@@ -108,6 +129,7 @@ def _open(task: Task, known: Mapping[str, str], machines: int, each: int) -> tup
         address = f"{os.environ.get('MASTER_ADDR', socket.gethostname())}:{_number('MASTER_PORT', 29500)}"
     store = _store(address, opens=True)
     store.set("known", json.dumps(dict(known)))
+    store.set("each", str(each))
     store.set("stage", task.stage)
     inside, answered = 1, 0
     if machines > 1:
@@ -129,13 +151,14 @@ def _let_in(store: Store, task: Task, known: Mapping[str, str], asked: Role) -> 
     """Ask the first machine to let this one take part. The answer is the role of the first worker here.
 
     Raises:
-        UserError: This machine would train another model.
+        UserError: This machine would train another model, or has fewer GPUs than the first has workers.
         LostWorkerError: The first machine has ended, trains another stage, or has enough machines.
     """
     try:
         if store.get("stage").decode() != task.stage:
             raise LostWorkerError(f"{asked.meeting} trains another stage by now")
         theirs = json.loads(store.get("known"))
+        _check_gpus(task.run, int(store.get("each")))
         number = store.add("machines", 1)
         store.set(f"machine {number}", json.dumps(dict(known)))
         answer = json.loads(store.get(f"answer {number}"))
