@@ -164,6 +164,7 @@ def test_a_worker_that_reads_other_params_is_refused(parted: Path) -> None:
 @pytest.mark.fast
 def test_more_workers_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = RUN.model_copy(update={"device": "cuda", "shards": 4})
+    monkeypatch.delenv("DARKROOM_WORKERS")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     assert team.numbers(settings) == (1, 2)
     monkeypatch.setenv("DARKROOM_WORKERS", "4")
@@ -213,7 +214,7 @@ def test_two_machines_give_the_bytes_of_one_and_a_third_that_differs_is_refused(
 
 
 def test_a_machine_waits_for_the_next_run_after_a_training_that_diverged(parted: Path, tmp_path: Path) -> None:
-    set_params(parted, {"run": {"shards": 4}, "train_scratch": {"lr": 1e30, "class_weights": "none"}})
+    set_params(parted, {"run": {"shards": 4}, "train_scratch": {"lr": 1000.0, "weight_decay": 1000.0}})
     other = Path(shutil.copytree(parted, tmp_path / "other machine"))
     first = first_of_two_machines(parted, 29618, DARKROOM_WORKERS="1")
     joined = start("darkroom", "join", "127.0.0.1:29618", cwd=other)
