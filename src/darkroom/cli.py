@@ -107,6 +107,17 @@ def summary() -> None:
 
 
 @app.command()
+def advice() -> None:
+    """Say what the training images suggest for params.yaml, with reasons. Nothing is changed."""
+    from darkroom.report import advice
+
+    for line in advice.of_project() or [
+        "nothing to advise: classes, image sizes, flips and numbers of steps are usual"
+    ]:
+        print(line)
+
+
+@app.command()
 def card(
     name: Annotated[str | None, typer.Argument(help="A model of the project's list. Default: all.")] = None,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from pydantic import Field
 
+from darkroom.data import advice
 from darkroom.data.images import file_in, list_images, open_rgb, resized, shrunk
 from darkroom.data.layout import SPLIT
 from darkroom.pictures.stats import TILE, contact_sheet
@@ -50,6 +51,9 @@ def main() -> None:
                 shrunk(open_rgb(file_in(TRAIN, path)), TILE - 2) for path in members[::step][: choices.contact_sheet]
             ]
             contact_sheet(label, shown, len(members), folder / f"{label}.png")
+    counts = Counter(path.split("/", 1)[0] for path in paths)
+    for line in advice.lines(counts, sizes, params.tree_of_params()):
+        print(f"advice: {line}")
     rows = [(width, height, number) for (width, height), number in sorted(sizes.items())]
     files.write_csv("plots/image_sizes.csv", ("width", "height", "count"), rows)
     files.write_json(
