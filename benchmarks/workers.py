@@ -99,7 +99,7 @@ def on_two_machines(workers: int) -> Callable[[str, Path], None]:
         process = start(name, project, **variables)
         joined = subprocess.Popen(common.command("darkroom", "join", f"127.0.0.1:{PORT}"), cwd=other)
         printed, _ = process.communicate()
-        joined.send_signal(signal.SIGINT)
+        joined.terminate()
         joined.wait()
         assert process.returncode == 0, printed
 
