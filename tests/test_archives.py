@@ -186,6 +186,15 @@ def test_links_and_damaged_and_compressed_archives(tmp_path: Path) -> None:
     }
 
 
+def test_split_stops_at_a_damaged_archive(folder: Path) -> None:
+    """It may hold a whole class."""
+    pack(folder / "data/raw/bird.tar", {f"{index}.png": bytes(5000) for index in range(9)})
+    (folder / "data/raw/bird.tar").write_bytes((folder / "data/raw/bird.tar").read_bytes()[:30_000])
+    with pytest.raises(UserError, match=r"bird\.tar' is no tar archive, is damaged.*: replace it, or move it out"):
+        stage("split")
+    assert not (folder / "data/split").exists()
+
+
 def test_an_archive_that_changes_is_read_again(tmp_path: Path) -> None:
     pack(tmp_path / "a.tar", {"one.png": b"1"})
     assert archives.read(tmp_path / "a.tar/one.png") == b"1"

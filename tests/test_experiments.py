@@ -32,6 +32,7 @@ from conftest import (
 from darkroom.evaluation import means
 from darkroom.experiments import clone, gain, members, seeds, tune
 from darkroom.system import dvc, lock, parallel
+from darkroom.system.errors import UserError
 
 # Stands in for the stages, so that an experiment takes no longer than DVC needs. MEANWHILE is what the user does while it runs.
 STAGE = """
@@ -430,6 +431,11 @@ def test_runs_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert members.share(run_params.model_copy(update={"device": "cuda"}), 5, None) == (1, {})
     monkeypatch.setenv(members.WORKERS, "2")
     assert members.share(run_params, 9, None) == (4, {})
+    monkeypatch.setenv("NNODES", "2")
+    with pytest.raises(
+        UserError, match="NNODES is set, but other machines can join trainings of the committed params alone"
+    ):
+        members.refuse_machines()
 
 
 def test_a_clone_is_in_use_as_long_as_its_process(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:

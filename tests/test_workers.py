@@ -125,8 +125,8 @@ def test_fewer_images_than_shards(parted: Path) -> None:
     recipe = {"epochs": 1, "batch_size": 3, "augment": {**PARAMS["train_scratch"]["augment"], "rotation": 10.0}}
     set_params(parted, {"run": {"shards": 8}, "train_scratch": recipe})
     made = []
-    for count in ("1", "2"):
-        train(parted, "scratch", DARKROOM_WORKERS=count)
+    for count, command in (("1", ("python", STAGE)), ("2", ("darkroom",))):  # both start the stage
+        run(*command, "train_scratch", cwd=parted, DARKROOM_WORKERS=count)
         made.append(removed(parted, "scratch"))
     assert made[0] == made[1]
 
@@ -206,6 +206,7 @@ def test_two_machines_give_the_bytes_of_one_and_a_third_that_differs_is_refused(
     joined = start("darkroom", "join", "127.0.0.1:29617", cwd=other)
     printed, _ = first.communicate(timeout=120)
     assert first.returncode == 0, printed
+    assert "a machine was refused: it differs in params" in printed
     assert outs(parted, "scratch") == expected
     read_until(joined, "train_scratch has ended")
     joined.send_signal(signal.SIGINT)
@@ -224,3 +225,12 @@ def test_a_machine_waits_for_the_next_run_after_a_training_that_diverged(parted:
     read_until(joined, "ended early; waiting for its next run")
     joined.send_signal(signal.SIGINT)
     assert joined.wait(30) == 0
+
+
+def test_an_address_that_nobody_has(parted: Path, tmp_path: Path) -> None:
+    assert "the host 'no-such-host.invalid' is not known here" in run(
+        "darkroom", "join", "no-such-host.invalid:29500", cwd=parted, code=2
+    )
+    assert "run from the project's top folder" in run(
+        "darkroom", "join", "127.0.0.1:29500", cwd=tmp_path.parent, code=2
+    )

@@ -1,5 +1,6 @@
 """The command `darkroom`. Each subcommand is a few lines that call another package."""
 
+import os
 import subprocess
 import sys
 import time
@@ -539,7 +540,8 @@ def _model_file(model: str | None, revision: str | None) -> Iterator[Path]:
 
 def _stage_command(name: str) -> Callable[[], None]:
     def command() -> None:
-        raise typer.Exit(runner.run_stage(name))
+        # As dvc.yaml does: other modules that are loaded would look like other code to the further workers of a training.
+        os.execv(sys.executable, [sys.executable, str(Path(__file__).parent), name])
 
     command.__doc__ = f"Run the stage {name} directly, without DVC."
     return command

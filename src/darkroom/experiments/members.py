@@ -60,8 +60,9 @@ def run(members: Sequence[Member], head: Clone, jobs: int | None) -> list[str]:
         jobs: How many run at a time; None: as many as the cores allow.
 
     Raises:
-        UserError: One failed. Those that ran with it were run to their end, and are kept.
+        UserError: One failed. Those that ran with it were run to their end, and are kept. Or NNODES is set.
     """
+    refuse_machines()
     missing = [member for member in members if head.commit not in dvc.experiments(member.name)]
     if missing:
         with ExitStack() as stack:
@@ -75,11 +76,24 @@ def run(members: Sequence[Member], head: Clone, jobs: int | None) -> list[str]:
     return [dvc.experiments(member.name)[head.commit] for member in members]
 
 
+def refuse_machines() -> None:
+    """Refuse to share each training with other machines: these would have the params of the commit, and not those of the run.
+
+    Raises:
+        UserError: NNODES asks for it.
+    """
+    if os.environ.get("NNODES", "1") != "1":
+        raise UserError(
+            "NNODES is set, but other machines can join trainings of the committed params alone: unset it; "
+            "docs/how-to/search.md says how several machines share a search"
+        )
+
+
 def share(run: params.Run, count: int, asked: int | None) -> tuple[int, dict[str, str]]:
     """How many of `count` runs take place at a time, and variables by which their trainings share the cores.
 
     A training uses `run.threads` cores for each of its workers. By default there are as many runs as cores for a worker each, and
-    one on a GPU or on several machines.
+    one on a GPU.
 
     Args:
         run: The section of params.yaml.
@@ -88,7 +102,7 @@ def share(run: params.Run, count: int, asked: int | None) -> tuple[int, dict[str
     """
     cores, given = parallel.cores(), os.environ.get(WORKERS, "")
     own = int(given) if given.isdecimal() else 0
-    alone = run.device == "cuda" or os.environ.get("NNODES", "1") != "1"
+    alone = run.device == "cuda"
     fitting = 1 if alone else max(1, cores // (max(own, 1) * run.threads))
     jobs = min(asked or fitting, count)
     if jobs == 1 or own:

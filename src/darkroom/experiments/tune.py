@@ -50,12 +50,13 @@ def search(path: Path, name: str, trials: int, storage: str | None) -> str:
         storage: URL of a database that several machines can share, as Optuna reads it. None means a file of this project.
 
     Raises:
-        UserError: The search space is wrong, the study was begun with another space or commit, or a trial failed.
+        UserError: The search space is wrong, the study was begun with another space or commit, NNODES is set, or a trial failed.
     """
     if not NAME.fullmatch(name):
         raise UserError(
             f"--name '{name}': use letters, digits, - and _ alone, because experiments and files get this name"
         )
+    members.refuse_machines()
     search_space.read(path)  # a mistake is told before anything is cloned
     with clone.of_head() as head:
         space = search_space.read(path, head.root)

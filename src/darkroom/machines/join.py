@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from darkroom.system import params, role
+from darkroom.system import git, params, role
 from darkroom.system.errors import UserError
 from darkroom.training.team import PACKAGE
 
@@ -24,11 +24,18 @@ def join(address: str) -> None:
     """Take part in each training of the project at `address`, HOST:PORT, until this is interrupted.
 
     Raises:
-        UserError: The address is none, or the first machine refuses this one.
+        UserError: The address is none, this is no project's top folder, or the first machine refuses this one.
     """
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal() and 0 < int(port) < 65536):
         raise UserError(f"{address!r} is no address: say HOST:PORT, as the first machine prints it")
+    git.refuse_elsewhere()
+    try:
+        socket.getaddrinfo(host, int(port))
+    except OSError as error:
+        raise UserError(
+            f"the host {host!r} is not known here ({error.strerror}): mend its name, or say its number"
+        ) from None
     print(f"waiting for a training at {address} (Ctrl-C ends it)", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         while True:
@@ -63,5 +70,9 @@ def _take_part(stage: str, address: str) -> None:
             print(f"{stage} has ended", flush=True)
         case 3:  # runner.LOST: a worker was lost, or the first machine trains something else by now
             print(f"{stage} ended early; waiting for its next run", flush=True)
+        case _ if code < 0:
+            print(
+                f"the system has ended {stage} here by signal {-code}, perhaps for lack of memory; waiting for its next run"
+            )
         case _:
             raise UserError(f"this machine takes no part in {stage}: the message above says why")

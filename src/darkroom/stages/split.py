@@ -99,7 +99,8 @@ def survey_raw(choices: Params) -> list[Found]:
     """Every file of data/raw. Those that cannot be used are printed with the reason.
 
     Raises:
-        UserError: There is no such folder, a class has an unfit name, or a file cannot be used and `on_bad_image` is fail.
+        UserError: There is no such folder, a class has an unfit name, an archive cannot be read, or a file cannot be used and
+            `on_bad_image` is fail.
     """
     if not RAW.is_dir():
         raise UserError(f"{RAW} does not exist: put one folder of images per class into it, or run `make` for the demo")
@@ -113,6 +114,12 @@ def survey_raw(choices: Params) -> list[Found]:
         raise UserError(
             f"{str(RAW / bad[0].path)!r} {bad[0].reason} (and {len(bad) - 1} files more cannot be used): "
             "mend or remove them, or set split.on_bad_image to skip in params.yaml"
+        )
+    damaged = [file for file in bad if file.path.lower().endswith(archives.SUFFIX) and (RAW / file.path).is_file()]
+    if damaged:  # a class may be lost with it
+        raise UserError(
+            f"{str(RAW / damaged[0].path)!r} {damaged[0].reason}: replace it, or move it out of {RAW}, if you can do without all "
+            "of its images"
         )
     for file in bad:
         print(f"left out: {str(RAW / file.path)!r} {file.reason}")

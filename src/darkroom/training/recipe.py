@@ -12,7 +12,7 @@ class Recipe(Section):
     """The keys that every section of such a training has."""
 
     epochs: Count
-    batch_size: Annotated[int, Field(ge=2)]  # BatchNorm needs two
+    batch_size: Annotated[int, Field(ge=2)]
     optimizer: Literal["sgd", "adamw"]
     lr: LearningRate
     momentum: Annotated[float, Field(ge=0, lt=1)]

@@ -33,8 +33,8 @@ MEETINGS = Path(
 )  # of the workers of one machine, a file for each stage; no port is opened to others
 PATIENCE = timedelta(minutes=10)  # of a worker that waits for another one that is alive, but does not answer
 GONE = (
-    "a worker ended before the training began: see its own message, free memory if the system killed it, or set "
-    "DARKROOM_WORKERS=1"
+    "a worker ended before the training began, or another machine cannot be reached: free memory if the system killed it, set "
+    "DARKROOM_WORKERS=1, or see docs/how-to/more-cores.md on ports and network interfaces"
 )
 
 
@@ -127,24 +127,29 @@ def _open(task: Task, known: Mapping[str, str], machines: int, each: int) -> tup
         os.environ["GLOO_SOCKET_IFNAME"] = "lo" if sys.platform == "linux" else "lo0"
     else:
         address = f"{os.environ.get('MASTER_ADDR', socket.gethostname())}:{_number('MASTER_PORT', 29500)}"
-    store = _store(address, opens=True)
+    store, local = _store(address, opens=True), address if machines == 1 else f"127.0.0.1:{address.rpartition(':')[2]}"
     store.set("known", json.dumps(dict(known)))
     store.set("each", str(each))
     store.set("stage", task.stage)
     inside, answered = 1, 0
     if machines > 1:
-        print(f"waiting for {machines - 1} more: `darkroom join {address}` on each of the other machines", flush=True)
+        print(
+            f"waiting for {machines - 1} more: `darkroom join {address}` on each of the other machines; NNODES says how many",
+            flush=True,
+        )
     while inside < machines:
         if not store.check([f"machine {answered + 1}"]):
             time.sleep(0.2)
             continue
         answered += 1
-        same = json.loads(store.get(f"machine {answered}")) == known
+        theirs = json.loads(store.get(f"machine {answered}"))
+        if not (same := theirs == known):
+            print(f"a machine was refused: it differs in {' and '.join(_differing(known, theirs))}", flush=True)
         me = {"rank": inside * each, "each": each, "count": machines * each} if same else None
         store.set(f"answer {answered}", json.dumps(me))
         inside += same
     print(f"{machines * each} workers", flush=True)
-    return Role(address, 0, 0, each, machines * each, {}), store
+    return Role(local, 0, 0, each, machines * each, {}), store  # MASTER_ADDR may be a name that only others can use
 
 
 def _let_in(store: Store, task: Task, known: Mapping[str, str], asked: Role) -> Role:
@@ -176,11 +181,15 @@ def _compare(known: Mapping[str, str], theirs: Mapping[str, str], what: str) -> 
     Raises:
         UserError: It would.
     """
-    if differing := [name for name in known if known[name] != theirs.get(name)]:
+    if differing := _differing(known, theirs):
         raise UserError(
             f"{what} in {' and '.join(differing)}: have the same commit on all machines, the same params.yaml, `make setup`, and "
             "the same images (`dvc pull`, `dvc repro split stats`), and change none of them while a training starts"
         )
+
+
+def _differing(known: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
+    return [name for name in known if known[name] != theirs.get(name)]
 
 
 def _siblings(task: Task, first: Role) -> Iterator[subprocess.Popen[bytes]]:
