@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -26,10 +27,24 @@ DEFAULT_BASE = "Default: the commit at which this branch left main."
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Train classifiers on a folder of images, compare them, and compare revisions of the project.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(metadata.version("darkroom"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """The options of the command itself."""
 
 
 def main() -> None:
@@ -167,6 +182,31 @@ def verify(
     from darkroom.rebuild import verify
 
     raise typer.Exit(verify.verify(change or [], report))
+
+
+@app.command()
+def merge(
+    branch: Annotated[str | None, typer.Argument(help="Default: go on with the merge that is under way.")] = None,
+) -> None:
+    """Merge a branch that was trained, too: run the stages on what was merged, so that the results are those of the merge.
+
+    Conflicts in params.yaml, code and data/raw.dvc are yours to mend. `git commit` ends the merge.
+    """
+    from darkroom.rebuild import merge
+    from darkroom.report import card, watch
+
+    if not (results := merge.begin(branch)):
+        print(
+            "this branch had nothing of its own, so that Git needed no commit: `dvc checkout` gets the files of the other one"
+        )
+        return
+    with watch.announced():
+        code = dvc.call("repro")
+    if code:
+        raise typer.Exit(code)
+    card.write()
+    merge.finish(results)
+    print("The results are those of the merge: `git commit --no-edit` ends it, `dvc push` shares the models.")
 
 
 @app.command()
