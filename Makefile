@@ -3,9 +3,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: all setup deps test verify pr-report bench
+.PHONY: all taste setup deps test verify pr-report bench
 all: setup
 	@$(BIN)/darkroom run
+
+# All stages within a minute, on a slice of the demo in a temporary copy.
+taste: setup
+	@$(BIN)/darkroom taste
 
 setup: .venv/ready
 

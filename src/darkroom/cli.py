@@ -87,6 +87,22 @@ def run(
 
 
 @app.command()
+def taste() -> None:
+    """Run all stages within a minute, on a slice of the demo in a temporary copy, to see what they give."""
+    from darkroom.rebuild import taste
+
+    page = Path("report/taste.html").absolute()
+    started = time.monotonic()
+    with taste.project() as root:
+        print(taste.MARK, flush=True)
+        if code := dvc.call("repro", cwd=root):
+            raise typer.Exit(code)
+        for words in (["summary"], ["page", "--output", str(page), "--note", taste.MARK]):
+            subprocess.check_call([sys.executable, "-c", "from darkroom import cli; cli.main()", *words], cwd=root)
+    print(f"{taste.MARK} It took {time.monotonic() - started:.0f} s.")
+
+
+@app.command()
 def watch() -> None:
     """Show which stage runs, how far it is, and the time that is left for all; write a page with the curves so far."""
     from darkroom.report import watch
@@ -150,6 +166,7 @@ def page(
         str | None, typer.Argument(help="A Git revision or a DVC experiment. Default: the work tree.")
     ] = None,
     output: Annotated[Path, typer.Option(help="A folder, or a file whose name ends in .html.")] = Path("report"),
+    note: Annotated[str, typer.Option(help="A line that stands above all.")] = "",
 ) -> None:
     """Write the results as one HTML page that stands alone.
 
@@ -160,7 +177,7 @@ def page(
     determinism.prepare(settings.RUN)  # for the heat maps, before anything imports NumPy
     from darkroom.report import page
 
-    print(f"The results as a page: {page.write(rev, output)}")
+    print(f"The results as a page: {page.write(rev, output, note)}")
 
 
 @app.command()
