@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: all taste setup deps test verify pr-report bench
+.PHONY: all taste docs setup deps test verify pr-report bench
 all: setup
 	@$(BIN)/darkroom run
 
@@ -33,6 +33,12 @@ test: setup
 	@$(BIN)/mypy
 	@found=$$($(BIN)/lint-imports --no-cache) || { echo "$$found"; exit 1; }
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# The documentation as a site, in site/. A broken link is an error.
+docs: setup
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/extras/docs.txt
+	@$(BIN)/mkdocs build --quiet --clean
+	@echo "site/index.html has the documentation; $(BIN)/mkdocs serve shows it while you write"
 
 # Writes into dvc.yaml what each stage depends on. Run it after a change of imports, of the params that a stage loads, or of the
 # list of models.

@@ -360,6 +360,15 @@ def pr_report(
 
 
 @app.command()
+def experiments() -> None:
+    """Print the experiments of the last commit: what each changed, and the test accuracy of each model."""
+    from darkroom.experiments import table
+
+    git.refuse_elsewhere()
+    markdown.show(table.as_markdown())
+
+
+@app.command()
 def seeds(
     count: Annotated[int, typer.Option(min=2, help="Number of seeds. The first one is run.seed.")] = 5,
     jobs: Annotated[int | None, typer.Option(min=1, help=JOBS, show_default=False)] = None,
