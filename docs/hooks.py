@@ -1,6 +1,6 @@
 """Hooks of MkDocs: pages from outside docs/, and links to files that the site does not have.
 
-The pages of docs/ link to the README, to tables of benchmarks and to files of the project, as they are seen on a forge. On the site the
+The pages of docs/ link to the README, to tables of benchmarks and to files of the project, as a forge shows them. On the site the
 README is the overview, the changelog and the tables are pages, and the name of another file is plain text.
 """
 
@@ -28,7 +28,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
     """Turn links that lead out of docs/ into links of the site, or into text."""
     generated = page.file.src_uri == "CHANGELOG.md" or page.file.src_uri.startswith(TABLES)
     here = posixpath.dirname(page.file.src_uri if generated else f"docs/{page.file.src_uri}")  # in the project

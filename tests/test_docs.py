@@ -58,6 +58,17 @@ def test_commands_run(rebuilt: Path, tmp_path: Path) -> None:
     assert run("git", "status", "--porcelain", "--untracked-files=no", cwd=project) == ""
 
 
+def test_the_site_is_built_without_warnings(tmp_path: Path) -> None:
+    """With the tables of the benchmarks, and no link that leads nowhere."""
+    pytest.importorskip("mkdocs", reason="MkDocs is not installed: requirements/extras/docs.txt")
+    printed = run("mkdocs", "build", "--strict", "--site-dir", tmp_path, cwd=ROOT, NO_MKDOCS_2_WARNING="1")
+    assert "WARNING" not in printed
+    assert (tmp_path / "benchmarks/results/workers/index.html").exists()
+    page = (tmp_path / "explanation/speed/index.html").read_text(encoding="utf-8")
+    assert 'href="../../benchmarks/results/growth/"' in page
+    assert ".py" not in "".join(re.findall(r'href="([^"]+)"', page))
+
+
 @pytest.mark.fast
 @pytest.mark.parametrize("page", [str(page.relative_to(ROOT)) for page in PAGES])
 def test_what_a_page_names_exists(page: str, tmp_path: Path) -> None:
