@@ -1,5 +1,6 @@
 """docs/how-to/share.md with a remote in S3: moto's server on loopback. Folders as remotes are in test_go_back.py."""
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import clone_of, commit, run, set_params
+from conftest import clone_of, commit, run, set_params, write_digits
 from test_go_back import changed, commands, model
 
 pytestmark = pytest.mark.product
@@ -93,13 +94,39 @@ def test_what_no_branch_needs_is_removed_and_the_rest_stays(small: Path, bucket:
     run("dvc", "push", "-q", "--all-branches", cwd=small)
     for line in commands("share.md", "When the cache or the remote grows").splitlines()[1:]:
         run(*line.split(), "--force", cwd=small)
-    assert not _in_cache(small, of_experiment)
+    assert not _is_in(small / ".dvc/cache", of_experiment)
     for branch, expected in (("main", of_main), ("other", of_other)):
         run("git", "switch", "-q", branch, cwd=small)
         run("dvc", "checkout", "-q", cwd=small)
         assert model(small) == expected
 
 
-def _in_cache(project: Path, content: bytes) -> bool:
-    files = (project / ".dvc/cache/files/md5").rglob("*")
+def test_a_person_is_removed_from_cache_and_remote(small: Path, tmp_path: Path) -> None:
+    """By docs/how-to/remove-a-person.md. The model that was trained on the images goes, too; the new one has never seen them."""
+    page = "remove-a-person.md"
+    run("dvc", "remote", "add", "-d", "team", tmp_path / "remote", cwd=small)
+    write_digits(tmp_path / "more", 62)
+    (small / "data/raw/digit-0/patient-17").mkdir()
+    images = [tmp_path / f"more/digit-0/06{digit}.png" for digit in (0, 1)]
+    for image in images:
+        shutil.copy(image, small / "data/raw/digit-0/patient-17")
+    run("dvc", "add", "-q", "data/raw", cwd=small)
+    run("dvc", "repro", "-q", cwd=small)
+    commit(small, "With this person")
+    run("dvc", "push", "-q", cwd=small)
+    gone = [*(image.read_bytes() for image in images), model(small)]
+    assert all(_is_in(tmp_path / "remote", content) for content in gone)
+    run("bash", "-ec", commands(page, "From now on"), cwd=small)
+    run("dvc", "push", "-q", cwd=small)
+    for line in commands(page, "From the cache and the remote").splitlines():
+        run(*line.split(), "--force", cwd=small)
+    for place in (small / ".dvc/cache", tmp_path / "remote"):
+        assert not any(_is_in(place, content) for content in gone)
+        assert _is_in(place, model(small))
+    assert "patient-17" not in (small / "data/manifest.csv").read_text()
+
+
+def _is_in(folder: Path, content: bytes) -> bool:
+    """Whether a file of DVC's cache or remote has this content."""
+    files = (folder / "files/md5").rglob("*")
     return any(file.read_bytes() == content for file in files if file.is_file() and file.stat().st_size == len(content))
