@@ -3,9 +3,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: all setup deps test verify pr-report bench
+.PHONY: all taste docs setup deps test verify pr-report bench
 all: setup
 	@$(BIN)/darkroom run
+
+# All stages within a minute, on a slice of the demo in a temporary copy.
+taste: setup
+	@$(BIN)/darkroom taste
 
 setup: .venv/ready
 
@@ -23,12 +27,19 @@ setup: .venv/ready
 test: setup
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/extras/tune.txt \
 	  -r requirements/extras/cleanlab.txt -r requirements/extras/export.txt -r requirements/extras/serve.txt \
-	  -r requirements/extras/browser.txt
-	@$(BIN)/ruff format --check --quiet src tests benchmarks
-	@$(BIN)/ruff check --quiet src tests benchmarks
+	  -r requirements/extras/browser.txt -r requirements/extras/s3.txt -r requirements/extras/moto.txt \
+	  -r requirements/extras/docs.txt
+	@$(BIN)/ruff format --check --quiet src tests benchmarks docs
+	@$(BIN)/ruff check --quiet src tests benchmarks docs
 	@$(BIN)/mypy
 	@found=$$($(BIN)/lint-imports --no-cache) || { echo "$$found"; exit 1; }
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# The documentation as a site, in site/. A broken link is an error.
+docs: setup
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/extras/docs.txt
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean
+	@echo "site/index.html has the documentation; $(BIN)/mkdocs serve shows it while you write"
 
 # Writes into dvc.yaml what each stage depends on. Run it after a change of imports, of the params that a stage loads, or of the
 # list of models.

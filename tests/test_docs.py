@@ -1,14 +1,20 @@
 """The documentation is true: its commands run, its numbers are those of metrics/, its files, commands and params exist."""
 
+import importlib
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 import yaml
 
 from conftest import ROOT, copy_of, darkroom, run
+from darkroom import cli, runner
 from darkroom.report import summary
+from darkroom.system import params
 from darkroom.system.trees import value_at
 
 pytestmark = pytest.mark.product
@@ -17,7 +23,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NULL = {"split.group", "split.fold", "train_finetune.fingerprint"}  # params whose value is null, or that are absent
 FILES = {".py", ".csv", ".json", ".png", ".txt", ".md"}
 # Pages whose commands are run, in this order, in one project.
-RUN = ["README.md", "docs/how-to/experiments.md", "docs/how-to/changing-data.md"]
+RUN = ["README.md", "docs/how-to/experiments.md", "docs/how-to/changing-data.md", "docs/how-to/label-next.md"]
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -46,16 +52,79 @@ def test_the_measured_rows_are_those_of_the_benches() -> None:
         assert row in measured
 
 
+@pytest.mark.fast
+def test_the_reference_has_every_param_with_the_range_that_is_checked() -> None:
+    """Those of both trainings stand there once, as train_scratch."""
+    page = (ROOT / "docs/reference/params.md").read_text(encoding="utf-8")
+    values = dict(re.findall(r"^\| `([a-z_.]+)` \| (.*?) \|", page, re.M))
+    models: dict[str, type[params.Section]] = {"run": params.Run, "images": params.Images}
+    models |= {name: importlib.import_module(f"darkroom.stages.{name}").Params for name in runner.names()}
+    checked = {key: schema for name, model in models.items() for key, schema in ranges(name, model.model_json_schema())}
+    for key, schema in checked.items():
+        row = key if key in values else key.replace("train_finetune.", "train_scratch.")
+        assert said(schema) in values[row], key
+    assert values.keys() <= checked.keys() | {"split.ratio"}
+
+
+def ranges(path: str, schema: dict[str, Any], definitions: dict[str, Any] | None = None) -> Iterator[tuple[str, Any]]:
+    """The schema of each key of a section, by its dotted name. Those of the ratio are one row."""
+    definitions = definitions or schema.get("$defs", {})
+    for name, of in schema["properties"].items():
+        inner = definitions.get(of.get("$ref", "").rpartition("/")[2])
+        if inner is None:
+            yield f"{path}.{name}", of
+        elif name != "ratio":
+            yield from ranges(f"{path}.{name}", inner, definitions)
+
+
+def said(schema: dict[str, Any]) -> str:
+    """A range as the page says it; "" where a sentence does."""
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("type") == "boolean":
+        return "true, false"
+    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
+    high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
+    if below is not None and schema["type"] == "integer":
+        high = below - 1
+    first = f"above {above}" if above is not None else "" if low is None else f"{low}"
+    if high is not None:
+        return f"{first}, up to {high}" if above is not None else f"{first} to {high}"
+    if below is not None:
+        return f"{first} to below {below}"
+    return first if above is not None or low is None else f"{first} or more"
+
+
+@pytest.mark.fast
+def test_the_reference_has_every_command() -> None:
+    page = (ROOT / "docs/reference/commands.md").read_text(encoding="utf-8")
+    commands_of_cli = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    names = commands_of_cli.keys() - set(runner.names())
+    assert len(names) > 20
+    assert names == {name for name in names if f"`darkroom {name}" in page}
+
+
 def test_commands_run(rebuilt: Path, tmp_path: Path) -> None:
     """In the order of the pages, on small data; `make` and `make test` are CI itself."""
     project = copy_of(rebuilt, tmp_path / "a reader's")
     shutil.copytree(rebuilt / "data/raw", tmp_path / "my images")
     (tmp_path / "my images/mono-defective/notes.txt").touch()
-    assert all(len(commands(page)) >= 4 for page in RUN)
+    assert all(len(commands(page)) >= 3 for page in RUN)
     for line in (line for page in RUN for line in commands(page)):
         shorter = line.replace("epochs=25", "epochs=1").replace("resolution=512", "resolution=64")
         run("bash", "-ec", re.sub("/path/to/(your|new)/images", "'../my images'", shorter), cwd=project)
     assert run("git", "status", "--porcelain", "--untracked-files=no", cwd=project) == ""
+
+
+def test_the_site_is_built_without_warnings(tmp_path: Path) -> None:
+    """With the tables of the benchmarks, and no link that leads nowhere."""
+    pytest.importorskip("mkdocs", reason="MkDocs is not installed: requirements/extras/docs.txt")
+    printed = run("mkdocs", "build", "--strict", "--site-dir", tmp_path, cwd=ROOT, NO_MKDOCS_2_WARNING="1")
+    assert "WARNING" not in printed
+    assert (tmp_path / "benchmarks/results/workers/index.html").exists()
+    page = (tmp_path / "explanation/speed/index.html").read_text(encoding="utf-8")
+    assert 'href="../../benchmarks/results/growth/"' in page
+    assert ".py" not in "".join(re.findall(r'href="([^"]+)"', page))
 
 
 @pytest.mark.fast

@@ -419,6 +419,18 @@ def test_seeds_that_are_killed_or_fail_keep_what_was_finished(sent: signal.Signa
     assert not list((quick / ".darkroom/clones").glob("*/"))
 
 
+def test_the_table_of_experiments_fits_a_screen(quick: Path) -> None:
+    run("dvc", "exp", "run", "-q", "--name", "faster", "-S", "train_scratch.lr=0.02", cwd=quick)
+    run("git", "checkout", "-q", "--", ".", cwd=quick)
+    printed = run("darkroom", "experiments", cwd=quick)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("|")]
+    assert rows[0] == ["experiment", "changed", "scratch", "finetune"]
+    assert [row[:3] for row in rows[3:]] == [
+        ["`HEAD`", "", rows[3][2]],
+        ["`faster`", "`train_scratch.lr=0.02`", "0.030"],
+    ]
+
+
 @pytest.mark.fast
 def test_runs_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     run_params = RUN.model_copy(update={"threads": 2, "shards": 4})

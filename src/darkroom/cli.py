@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -27,10 +28,24 @@ DEFAULT_BASE = "Default: the commit at which this branch left main."
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Train classifiers on a folder of images, compare them, and compare revisions of the project.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(metadata.version("darkroom"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """The options of the command itself."""
 
 
 def main() -> None:
@@ -70,6 +85,22 @@ def run(
     sys.stdout.flush()
     # A process of its own, in which torch is set up before NumPy is imported.
     subprocess.call([sys.executable, "-c", "from darkroom import cli; cli.main()", "page"])
+
+
+@app.command()
+def taste() -> None:
+    """Run all stages within a minute, on a slice of the demo in a temporary copy, to see what they give."""
+    from darkroom.rebuild import taste
+
+    page = Path("report/taste.html").absolute()
+    started = time.monotonic()
+    with taste.project() as root:
+        print(taste.MARK, flush=True)
+        if code := dvc.call("repro", cwd=root):
+            raise typer.Exit(code)
+        for words in (["summary"], ["page", "--output", str(page), "--note", taste.MARK]):
+            subprocess.check_call([sys.executable, "-c", "from darkroom import cli; cli.main()", *words], cwd=root)
+    print(f"{taste.MARK} It took {time.monotonic() - started:.0f} s.")
 
 
 @app.command()
@@ -136,6 +167,7 @@ def page(
         str | None, typer.Argument(help="A Git revision or a DVC experiment. Default: the work tree.")
     ] = None,
     output: Annotated[Path, typer.Option(help="A folder, or a file whose name ends in .html.")] = Path("report"),
+    note: Annotated[str, typer.Option(help="A line that stands above all.")] = "",
 ) -> None:
     """Write the results as one HTML page that stands alone.
 
@@ -146,7 +178,7 @@ def page(
     determinism.prepare(settings.RUN)  # for the heat maps, before anything imports NumPy
     from darkroom.report import page
 
-    print(f"The results as a page: {page.write(rev, output)}")
+    print(f"The results as a page: {page.write(rev, output, note)}")
 
 
 @app.command()
@@ -168,6 +200,31 @@ def verify(
     from darkroom.rebuild import verify
 
     raise typer.Exit(verify.verify(change or [], report))
+
+
+@app.command()
+def merge(
+    branch: Annotated[str | None, typer.Argument(help="Default: go on with the merge that is under way.")] = None,
+) -> None:
+    """Merge a branch that was trained, too: run the stages on what was merged, so that the results are those of the merge.
+
+    Conflicts in params.yaml, code and data/raw.dvc are yours to mend. `git commit` ends the merge.
+    """
+    from darkroom.rebuild import merge
+    from darkroom.report import card, watch
+
+    if not (results := merge.begin(branch)):
+        print(
+            "this branch had nothing of its own, so that Git needed no commit: `dvc checkout` gets the files of the other one"
+        )
+        return
+    with watch.announced():
+        code = dvc.call("repro")
+    if code:
+        raise typer.Exit(code)
+    card.write()
+    merge.finish(results)
+    print("The results are those of the merge: `git commit --no-edit` ends it, `dvc push` shares the models.")
 
 
 @app.command()
@@ -301,6 +358,15 @@ def pr_report(
     for reason in reasons:
         print(f"darkroom pr-report: {reason}", file=sys.stderr)
     raise typer.Exit(bool(reasons))
+
+
+@app.command()
+def experiments() -> None:
+    """Print the experiments of the last commit: what each changed, and the test accuracy of each model."""
+    from darkroom.experiments import table
+
+    git.refuse_elsewhere()
+    markdown.show(table.as_markdown())
 
 
 @app.command()

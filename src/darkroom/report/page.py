@@ -33,12 +33,13 @@ SECTIONS = {
 }
 
 
-def write(name: str | None, output: Path) -> Path:
+def write(name: str | None, output: Path, note: str = "") -> Path:
     """Write the page on a revision, or on the work tree for None, and return its path.
 
     Args:
         name: A Git revision or an experiment.
         output: A folder, or a file whose name ends in .html.
+        note: A line that stands above all.
 
     Raises:
         UserError: There is no such revision, it has no results, or the page cannot be written.
@@ -54,6 +55,7 @@ def write(name: str | None, output: Path) -> Path:
         "title": f"Darkroom: {_name(revision)}",
         "name": f"Results of {_name(revision)}",
         "sections": list(SECTIONS.items()),
+        "mark": note,
         "notes": [*notes, *_missing(pictures)],
         **_verdict(revision, suspects, of_classes),
         **_data(revision, pictures, suspects),

@@ -1,0 +1,78 @@
+"""Two branches that were both trained, merged by `darkroom merge` and docs/how-to/merging.md."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from conftest import commit, run, set_params, write_digits
+from test_go_back import commands
+
+pytestmark = pytest.mark.product
+
+
+def branch(project: Path, name: str, changes: dict[str, dict[str, object]]) -> None:
+    """A branch from main with other params and the results of these."""
+    run("git", "switch", "-q", "main", cwd=project)
+    run("git", "switch", "-q", "-c", name, cwd=project)
+    run("dvc", "checkout", "-q", cwd=project)
+    set_params(project, changes)
+    run("darkroom", "run", cwd=project)
+    commit(project, name)
+
+
+def test_the_results_of_a_merge_are_made_anew(copy: Path) -> None:
+    """Git finds conflicts in the results; after the command the stages have nothing to do, and no result is of one side alone."""
+    branch(copy, "theirs", {"train_scratch": {"weight_decay": 0.001}})
+    branch(copy, "ours", {"train_scratch": {"batch_size": 8}})
+    printed = run("darkroom", "merge", "theirs", cwd=copy)
+    assert "Running stage 'train_scratch'" in printed
+    assert "Running stage 'train_finetune'" not in printed
+    run("git", "commit", "-q", "--no-edit", cwd=copy)
+    assert run("git", "status", "--porcelain", cwd=copy) == ""
+    assert run("git", "log", "-1", "--format=%p", cwd=copy).count(" ") == 1
+    assert "Running stage" not in run("dvc", "repro", cwd=copy)
+    for side in ("ours", "theirs"):
+        assert (
+            run("git", "diff", "--stat", side, "--", "metrics/evaluate.json", "models/scratch.md", cwd=copy).count("|")
+            == 2
+        )
+    assert "Already up to date" in run("git", "merge", "theirs", cwd=copy)
+
+
+def test_what_people_wrote_is_theirs_to_mend(copy: Path) -> None:
+    assert "no merge is under way" in run("darkroom", "merge", cwd=copy, code=2)
+    branch(copy, "theirs", {"evaluate": {"bins": 10}})
+    branch(copy, "ours", {"evaluate": {"bins": 12}})
+    before = (copy / "metrics/evaluate.json").read_text()
+    printed = run("darkroom", "merge", "theirs", cwd=copy, code=2)
+    assert "in conflict: params.yaml: mend" in printed
+    assert (copy / "metrics/evaluate.json").read_text() == before
+    assert "a merge is under way" in run("darkroom", "merge", "theirs", cwd=copy, code=2)
+    run("git", "checkout", "--theirs", "params.yaml", cwd=copy)
+    run("git", "add", "params.yaml", cwd=copy)
+    run("darkroom", "merge", cwd=copy)
+    run("git", "commit", "-q", "--no-edit", cwd=copy)
+    assert run("git", "diff", "--stat", "theirs", cwd=copy) == ""
+
+
+def test_images_of_both_branches(small: Path) -> None:
+    """Each side adds images of its own."""
+    for name, digits in (("theirs", range(60, 65)), ("ours", range(65, 70))):
+        run("git", "switch", "-q", "main", cwd=small)
+        run("git", "switch", "-q", "-c", name, cwd=small)
+        run("dvc", "checkout", "-q", cwd=small)
+        write_digits(small / "more", 70)
+        for number, path in enumerate(sorted(path for path in (small / "more").rglob("*.png"))):
+            if number % 70 in digits:
+                shutil.copy(path, small / "data/raw" / path.parent.name / f"{name}-{path.name}")
+        shutil.rmtree(small / "more")
+        run("dvc", "add", "-q", "data/raw", cwd=small)
+        run("dvc", "repro", "-q", cwd=small)
+        commit(small, name)
+    assert "in conflict: data/raw.dvc" in run("darkroom", "merge", "theirs", cwd=small, code=2)
+    script = commands("merging.md", "Both branches changed the images")
+    run("bash", "-ec", script.strip().removesuffix("darkroom merge"), cwd=small)
+    files = [path.name for path in (small / "data/raw").rglob("*.png")]
+    assert {name.split("-")[0] for name in files} >= {"theirs", "ours"}
+    assert "data/raw.dvc" not in run("git", "diff", "--name-only", "--diff-filter=U", cwd=small)
