@@ -25,6 +25,9 @@ def test_the_results_of_a_merge_are_made_anew(copy: Path) -> None:
     """Git finds conflicts in the results; after the command the stages have nothing to do, and no result is of one side alone."""
     branch(copy, "theirs", {"train_scratch": {"weight_decay": 0.001}})
     branch(copy, "ours", {"train_scratch": {"batch_size": 8}})
+    (copy / ".gitignore").write_text("changed\n")
+    assert "changes that are not committed (.gitignore)" in run("darkroom", "merge", "theirs", cwd=copy, code=2)
+    run("git", "checkout", "-q", "--", ".gitignore", cwd=copy)
     printed = run("darkroom", "merge", "theirs", cwd=copy)
     assert "Running stage 'train_scratch'" in printed
     assert "Running stage 'train_finetune'" not in printed

@@ -55,12 +55,7 @@ def name_remote(project: Path, address: str) -> None:
     script = commands("share.md", "In S3, or on a server that speaks its language")
     lines = [line for line in script.splitlines() if not line.startswith("pip")]
     assert len(lines) == 3
-    run(
-        "bash",
-        "-ec",
-        "\n".join([lines[0], lines[2].replace("https://storage.example.org", address), lines[1]]),
-        cwd=project,
-    )
+    run("bash", "-ec", "\n".join(lines).replace("https://storage.example.org", address), cwd=project)
 
 
 def test_a_team_mate_gets_all_from_s3_and_a_model_comes_without_the_project(
@@ -79,26 +74,33 @@ def test_a_team_mate_gets_all_from_s3_and_a_model_comes_without_the_project(
     assert (elsewhere / "scratch.pth").read_bytes() == model(small)
 
 
-def test_what_no_branch_needs_is_removed_and_the_rest_stays(small: Path, bucket: str) -> None:
-    """Two branches and an experiment: the models of the branches can be had afterwards, that of the experiment not."""
+def test_what_no_commit_has_is_removed_and_the_rest_stays(small: Path, tmp_path: Path, bucket: str) -> None:
+    """The clone that cleans up has one branch; another is only on the server, with two commits. An experiment is no commit."""
     name_remote(small, bucket)
-    of_main = model(small)
-    run("dvc", "exp", "run", "-q", "-S", "train_scratch.lr=0.03", cwd=small)
-    of_experiment = model(small)
-    run("git", "checkout", "-q", "--", ".", cwd=small)
+    run("dvc", "push", "-q", cwd=small)
+    main = model(small)
     run("git", "switch", "-q", "-c", "other", cwd=small)
-    set_params(small, {"train_scratch": {"lr": 0.02}})
-    run("dvc", "repro", "-q", cwd=small)
-    commit(small, "Another learning rate")
-    of_other = model(small)
-    run("dvc", "push", "-q", "--all-branches", cwd=small)
-    for line in commands("share.md", "When the cache or the remote grows").splitlines()[1:]:
-        run(*line.split(), "--force", cwd=small)
-    assert not _is_in(small / ".dvc/cache", of_experiment)
-    for branch, expected in (("main", of_main), ("other", of_other)):
-        run("git", "switch", "-q", branch, cwd=small)
-        run("dvc", "checkout", "-q", cwd=small)
-        assert model(small) == expected
+    others = []
+    for lr in (0.02, 0.03):
+        set_params(small, {"train_scratch": {"lr": lr}})
+        run("dvc", "repro", "-q", cwd=small)
+        commit(small, f"Learning rate {lr}")
+        run("dvc", "push", "-q", cwd=small)
+        others.append(model(small))
+    run("git", "switch", "-q", "main", cwd=small)
+    mate = clone_of(small, tmp_path / "a team-mate's")
+    run("dvc", "pull", "-q", cwd=mate)
+    run("dvc", "exp", "run", "-q", "-S", "train_scratch.lr=0.04", cwd=mate)
+    of_experiment = model(mate)
+    run("dvc", "push", "-q", cwd=mate)
+    run("git", "checkout", "-q", "--", ".", cwd=mate)
+    for line in commands("share.md", "When the cache or the remote grows").splitlines():
+        run(*line.split(), *(["--force"] if line.startswith("dvc") else []), cwd=mate)
+    assert not _is_in(mate / ".dvc/cache", of_experiment)
+    for revision, expected in (("main", main), ("origin/other", others[1]), ("origin/other~1", others[0])):
+        run("git", "checkout", "-q", revision, cwd=mate)
+        run("dvc", "pull", "-q", cwd=mate)
+        assert model(mate) == expected
 
 
 def test_a_person_is_removed_from_cache_and_remote(small: Path, tmp_path: Path) -> None:

@@ -82,9 +82,7 @@ def run(
         raise typer.Exit(code)
     card.write()
     print(summary.as_text(time.monotonic() - started))
-    sys.stdout.flush()
-    # A process of its own, in which torch is set up before NumPy is imported.
-    subprocess.call([sys.executable, "-c", "from darkroom import cli; cli.main()", "page"])
+    _anew("page")  # in which torch is set up before NumPy is imported
 
 
 @app.command()
@@ -99,7 +97,8 @@ def taste() -> None:
         if code := dvc.call("repro", cwd=root):
             raise typer.Exit(code)
         for words in (["summary"], ["page", "--output", str(page), "--note", taste.MARK]):
-            subprocess.check_call([sys.executable, "-c", "from darkroom import cli; cli.main()", *words], cwd=root)
+            if code := _anew(*words, cwd=root):
+                raise typer.Exit(code)
     print(f"{taste.MARK} It took {time.monotonic() - started:.0f} s.")
 
 
@@ -211,18 +210,14 @@ def merge(
     Conflicts in params.yaml, code and data/raw.dvc are yours to mend. `git commit` ends the merge.
     """
     from darkroom.rebuild import merge
-    from darkroom.report import card, watch
 
     if not (results := merge.begin(branch)):
         print(
-            "this branch had nothing of its own, so that Git needed no commit: `dvc checkout` gets the files of the other one"
+            "one side has nothing of its own, so that Git needs no commit: `dvc checkout` gets the files that belong to HEAD"
         )
         return
-    with watch.announced():
-        code = dvc.call("repro")
-    if code:
+    if code := dvc.call("repro") or _anew("card"):  # by the merged code, which may differ from this one
         raise typer.Exit(code)
-    card.write()
     merge.finish(results)
     print("The results are those of the merge: `git commit --no-edit` ends it, `dvc push` shares the models.")
 
@@ -586,6 +581,12 @@ def tune(
     from darkroom.experiments import tune
 
     markdown.show(tune.search(space, name, trials, storage))
+
+
+def _anew(*words: str, cwd: Path | None = None) -> int:
+    """Run `darkroom WORDS` in a process of its own, and return its exit code."""
+    sys.stdout.flush()
+    return subprocess.call([sys.executable, "-c", "from darkroom import cli; cli.main()", *words], cwd=cwd)
 
 
 @contextmanager

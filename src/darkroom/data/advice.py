@@ -10,13 +10,16 @@ from math import ceil
 from statistics import median
 from typing import Any
 
+from darkroom.system.trees import value_at
+
 UNEVEN = 4  # the largest class against the smallest; with 3, as on the demo, weights made no difference
 FEW_IMAGES = 20  # of a class, for training
 REDUCED, ENLARGED = 3, 2  # times
 SMALLEST = 64  # pixels; five blocks need no less
-LONG = 1.5  # times as long as wide
+LONG = 2.0  # times as long as wide; photos have 1.3 to 1.8
+FEW_BATCHES = 5  # an epoch
 FEW_STEPS, MANY_STEPS = 300, 30_000  # the demo's trainings make 371 and 1,060
-CHARACTERS = 8  # classes with names of one character; fewer may be grades
+CHARACTERS = 8  # classes with names that end in one character, and most of all; fewer may be grades
 DIRECTIONS = {"left", "right", "up", "down"}
 
 Trainings = Mapping[str, Mapping[str, Any]]  # the section of each
@@ -35,7 +38,7 @@ def lines(counts: Mapping[str, int], sizes: Counter[tuple[int, int]], tree: Mapp
     }
     return [
         *_on_classes(counts, trainings),
-        *_on_sizes(sizes, tree["images"]["resolution"]),
+        *_on_sizes(sizes, value_at(tree, "images.resolution")),
         *_on_flips(list(counts), trainings),
         *_on_steps(sum(counts.values()), trainings),
     ]
@@ -58,7 +61,9 @@ def _on_classes(counts: Mapping[str, int], trainings: Trainings) -> Iterator[str
         )
 
 
-def _on_sizes(sizes: Counter[tuple[int, int]], resolution: int) -> Iterator[str]:
+def _on_sizes(sizes: Counter[tuple[int, int]], resolution: object) -> Iterator[str]:
+    if not isinstance(resolution, int) or resolution < 1:
+        return
     width, height = median(size[0] for size in sizes.elements()), median(size[1] for size in sizes.elements())
     usual, side = f"the images are {width:,.0f} x {height:,.0f} pixels (medians)", max(width, height)
     if side >= REDUCED * resolution:
@@ -75,7 +80,7 @@ def _on_sizes(sizes: Counter[tuple[int, int]], resolution: int) -> Iterator[str]
     long = sum(count for size, count in sizes.items() if max(size) >= LONG * min(size))
     if 2 * long > sizes.total():
         yield (
-            f"{long:,} of {sizes.total():,} images are {LONG} times as long as wide, or more, and are squeezed into squares: if "
+            f"{long:,} of {sizes.total():,} images are twice as long as wide, or more, and are squeezed into squares: if "
             "shapes matter, cut or pad them before `dvc add data/raw`"
         )
 
@@ -83,7 +88,7 @@ def _on_sizes(sizes: Counter[tuple[int, int]], resolution: int) -> Iterator[str]
 def _on_flips(labels: list[str], trainings: Trainings) -> Iterator[str]:
     words = {label: re.split(r"[\W_]", label.lower())[-1] for label in labels}
     telling = [label for label, word in words.items() if len(word) == 1 and word.isalnum()]
-    if len(telling) < CHARACTERS:
+    if len(telling) < max(CHARACTERS, len(labels) / 2):
         telling = [label for label, word in words.items() if word in DIRECTIONS]
     flips = "flip_horizontal", "flip_vertical"
     flipped = [
@@ -91,8 +96,8 @@ def _on_flips(labels: list[str], trainings: Trainings) -> Iterator[str]:
     ]
     if len(telling) > 1 and flipped:
         yield (
-            f"classes such as {telling[0]!r} and {telling[1]!r} sound like characters or directions, of which a mirrored one is "
-            f"another one or none: set flip_horizontal and flip_vertical to false in {' and '.join(flipped)}"
+            f"if classes such as {telling[0]!r} and {telling[1]!r} are characters or directions, a mirrored one is another or "
+            f"none: set flip_horizontal and flip_vertical to false in {' and '.join(flipped)}"
         )
 
 
@@ -105,6 +110,7 @@ def _on_steps(images: int, trainings: Trainings) -> Iterator[str]:
         steps = each * epochs
         said = f"{name} makes {steps:,} steps ({epochs} epochs of {each:,})"
         if steps < FEW_STEPS:
-            yield f"{said}, and with fewer than {FEW_STEPS} most models are not done: try {ceil(FEW_STEPS / each)} epochs"
+            way = f"{ceil(FEW_STEPS / each)} epochs" if each >= FEW_BATCHES else "a smaller batch_size, and more epochs"
+            yield f"{said}, and with fewer than {FEW_STEPS} most models are not done: try {way}"
         if steps > MANY_STEPS and epochs > (enough := max(1, MANY_STEPS // each)):
             yield f"{said}: with so many images, try {enough} epochs first"

@@ -5,24 +5,24 @@ they fit together, and `dvc repro` then makes those that the merged images, para
 driver, but the merge button of a forge knows none.
 """
 
-from pathlib import Path
+from typing import Any
 
-from darkroom.data.layout import TRACKED
 from darkroom.system import dvc, git, lock, params, pipeline
 from darkroom.system.errors import UserError
 
-CARDS = "models/*.md"
+SIDES = ("HEAD", "MERGE_HEAD")
+SEEDS = "metrics/seeds.json"  # of neither side's commit is that of the merge
 
 
 def begin(revision: str | None) -> list[str]:
     """Merge `revision`, or go on with the merge that is under way (None), up to the point where the stages can run.
 
     Returns:
-        What names the results, for `finish`. [] if there is nothing to make anew, because this branch has no commits of its own.
+        The paths of the results, for `finish`. [] if Git needs no commit, because one side has nothing of its own.
 
     Raises:
-        UserError: No merge is under way, Git refuses to begin one, files that people write are in conflict, or the merged
-            images are not to be had.
+        UserError: No merge is under way, Git refuses to begin one, files that people write are in conflict or have changes that
+            are not part of the merge, or what DVC tracks is not to be had.
     """
     git.refuse_elsewhere()
     if revision is not None and not _begin(revision):
@@ -31,36 +31,47 @@ def begin(revision: str | None) -> list[str]:
         raise UserError("no merge is under way: say `darkroom merge BRANCH`")
     results = _results()
     _take_ours(results)
-    if conflicts := _listed("diff", "--name-only", "--diff-filter=U", "--relative"):
+    if conflicts := _listed("diff", "--name-only", "--diff-filter=U"):
         raise UserError(
             f"in conflict: {', '.join(conflicts)}: mend them and `git add` them, then say `darkroom merge` without a branch "
             "(`git merge --abort` goes back)"
         )
-    if TRACKED.exists() and dvc.call("checkout", "--quiet", str(TRACKED)):
+    changed = _listed("diff", "--name-only", "--relative")
+    if changed := [path for path in changed if not any(f"{path}/".startswith(f"{made}/") for made in results)]:
         raise UserError(
-            f"the images of the merged {TRACKED} are not here, or data/raw has changes of its own: get the images by `dvc pull "
-            f"{TRACKED}`, or track the changes by `dvc add data/raw`, then say `darkroom merge` without a branch"
+            f"not added to the merge: {', '.join(changed)}: `git add` them, then say `darkroom merge` again"
+        )
+    _remove_what_no_stage_makes(results)
+    tracked = _listed("ls-files", "--", "*.dvc")
+    if tracked and dvc.call("checkout", "--quiet", *tracked):
+        raise UserError(
+            f"what the merged {' and '.join(tracked)} track is not here, or has changes of its own: get it by `dvc pull`, or "
+            "track the changes by `dvc add` and `git add`, then say `darkroom merge` without a branch"
         )
     return results
 
 
 def finish(results: list[str]) -> None:
-    """Tell Git of the results that were made, so that `git commit` ends the merge."""
-    present = [path for path in results if Path(path).exists() or "*" in path]
-    git.read("add", "--", *present)
+    """Tell Git of the results that were made, so that `git commit` ends the merge. DVC's own are ignored by Git."""
+    git.read("add", "--all", "--", *_listed("ls-files", "--cached", "--others", "--exclude-standard", "--", *results))
 
 
 def _begin(revision: str) -> bool:
     """Begin to merge. Return False if Git needs no commit for it.
 
     Raises:
-        UserError: Git knows no such revision, or refuses: a merge is under way, or files would be overwritten.
+        UserError: Git knows no such revision, a merge is under way, or there are changes that are not committed.
     """
     if git.commit("MERGE_HEAD"):
         raise UserError("a merge is under way: say `darkroom merge` without a branch, or `git merge --abort`")
     commit = dvc.commit(revision)
+    if changed := git.read("status", "--porcelain", "--untracked-files=no").splitlines():
+        raise UserError(
+            f"there are changes that are not committed ({changed[0][3:]}): commit or stash them, since they would become part of "
+            "the merged results"
+        )
     try:
-        git.read("merge", "--no-commit", "-m", f"Merge {revision}", commit)
+        git.read("merge", "--ff", "--no-commit", "-m", f"Merge {revision}", commit)
     except UserError:
         if git.commit("MERGE_HEAD") is None:  # else it has begun, with conflicts
             raise
@@ -68,29 +79,42 @@ def _begin(revision: str) -> bool:
 
 
 def _results() -> list[str]:
-    """The paths of all that stages write and Git tracks, on either side, and of dvc.lock and the cards."""
-    made = [str(lock.LOCK), CARDS]
-    for revision in ("HEAD", "MERGE_HEAD"):
-        content = git.show(revision, str(pipeline.PIPELINE))
-        stages = params.parse(content.decode())["stages"] if content else {}
-        made += [str(path) for stage in stages.values() for path in pipeline.outs(stage)]
+    """The paths of all that stages and commands make, on either side: outs, dvc.lock, the cards."""
+    made = [str(lock.LOCK)]
+    for side in SIDES:
+        made += _outs(_read(side, str(pipeline.PIPELINE)).get("stages", {}))
+        models = _read(side, str(params.PARAMS)).get("models")
+        made += [f"models/{name}.md" for name in models or []]
     return list(dict.fromkeys(made))
+
+
+def _read(revision: str, path: str) -> dict[str, Any]:
+    """The content of a YAML file of a commit; {} if it has none."""
+    found = params.parse((git.show(revision, path) or b"{}").decode())
+    return found if isinstance(found, dict) else {}
+
+
+def _outs(stages: dict[str, Any]) -> list[str]:
+    return [str(path) for stage in stages.values() for path in pipeline.outs(stage)]
 
 
 def _take_ours(results: list[str]) -> None:
     """Make the results those of HEAD. What it does not have, and is in conflict, is removed."""
-    if ours := _listed("ls-tree", "-r", "--name-only", "HEAD", "--", *_plain(results)):
+    if ours := _listed("ls-tree", "-r", "--name-only", "HEAD", "--", *results):
         git.read("checkout", "HEAD", "--", *ours)
-    if others := _listed("diff", "--name-only", "--diff-filter=U", "--relative", "--", *results):
+    others = _listed("diff", "--name-only", "--diff-filter=U", "--relative", "--", *results, SEEDS)
+    if others := [path for path in others if path not in ours]:
         git.read("rm", "--quiet", "--force", "--", *others)
 
 
-def _plain(results: list[str]) -> list[str]:
-    """The results as paths, because ls-tree knows no patterns."""
-    return [path for path in results if path != CARDS] + _listed("ls-files", "--", CARDS)
+def _remove_what_no_stage_makes(results: list[str]) -> None:
+    """Remove the outs of stages that the merged dvc.yaml no longer has, and the spread over seeds of either side."""
+    stages = pipeline.stages()
+    gone = [path for path in results if path not in _outs(stages) and path.startswith(("metrics/", "plots/"))]
+    git.read("rm", "-r", "--quiet", "--force", "--ignore-unmatch", "--", *gone, SEEDS)
 
 
 def _listed(*arguments: str) -> list[str]:
-    """The paths that a command of Git prints, relative to the current folder."""
+    """The paths that a command of Git prints."""
     command, *others = arguments
     return sorted(set(filter(None, git.read(command, "-z", *others).split("\0"))))

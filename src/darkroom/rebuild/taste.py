@@ -20,6 +20,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "evaluate": {"resamples": 200},
     "tsne": {"perplexity": 10},
 }
+BACKBONE = {"backbone": "tf_efficientnet_lite0", "weights": "default", "fingerprint": None}  # comes by pip
 SMALL_TRAINING = {"epochs": 3, "batch_size": 16}
 MARK = f"A taste: {EACH} images of each class at 64 pixels, 3 epochs. The figures mean nothing; `make` makes the real ones."
 
@@ -46,7 +47,12 @@ def project() -> Iterator[Path]:
 
 
 def _lay_out(root: Path) -> None:
-    """Put a slice of the demo into data/raw. Tables of groups and sides, which are about other images, keep their header."""
+    """Put a slice of the demo into data/raw. Tables of groups and sides, which are about other images, keep their header.
+
+    Weights that DVC tracks are not here, and not needed.
+    """
+    for weights in (root / "weights").glob("*.dvc"):
+        weights.unlink()
     demo.lay_out(root / RAW)
     for of_class in (root / RAW).iterdir():
         for path in sorted(of_class.iterdir())[EACH:]:
@@ -62,6 +68,8 @@ def _shrink(path: Path) -> None:
     for name, section in tree.items():
         if name.startswith("train_") and "epochs" in section:
             section.update(SMALL_TRAINING)
+        if "backbone" in section:
+            section.update(BACKBONE)
         if name in SMALL:
             section.update(SMALL[name])
     path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
