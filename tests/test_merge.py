@@ -35,7 +35,7 @@ def test_the_results_of_a_merge_are_made_anew(copy: Path) -> None:
     assert run("git", "status", "--porcelain", cwd=copy) == ""
     assert run("git", "log", "-1", "--format=%p", cwd=copy).count(" ") == 1
     assert "Running stage" not in run("dvc", "repro", cwd=copy)
-    for side in ("ours", "theirs"):
+    for side in ("HEAD^1", "HEAD^2"):
         assert (
             run("git", "diff", "--stat", side, "--", "metrics/evaluate.json", "models/scratch.md", cwd=copy).count("|")
             == 2

@@ -94,6 +94,7 @@ def test_what_no_commit_has_is_removed_and_the_rest_stays(small: Path, tmp_path:
     of_experiment = model(mate)
     run("dvc", "push", "-q", cwd=mate)
     run("git", "checkout", "-q", "--", ".", cwd=mate)
+    run("dvc", "checkout", "-q", cwd=mate)
     for line in commands("share.md", "When the cache or the remote grows").splitlines():
         run(*line.split(), *(["--force"] if line.startswith("dvc") else []), cwd=mate)
     assert not _is_in(mate / ".dvc/cache", of_experiment)

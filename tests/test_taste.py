@@ -1,5 +1,6 @@
 """`darkroom taste`: all stages on a slice of the demo, and nothing of the project changes."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ def test_a_taste_ends_with_the_table_and_a_page_and_changes_nothing(copy: Path) 
     before = run("dvc", "status", cwd=copy)
     printed = run("darkroom", "taste", cwd=copy)
     assert printed.count(MARK) == 2
-    assert "on 40 test images" in printed
+    assert re.search(r"on \d\d test images", printed)
     assert "macro F1" in printed
     page = (copy / "report/taste.html").read_text(encoding="utf-8")
     assert "The figures mean nothing" in page.split("<h1>")[0]
