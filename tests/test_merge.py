@@ -17,7 +17,8 @@ def branch(project: Path, name: str, changes: dict[str, dict[str, object]]) -> N
     run("git", "switch", "-q", "-c", name, cwd=project)
     run("dvc", "checkout", "-q", cwd=project)
     set_params(project, changes)
-    run("darkroom", "run", cwd=project)
+    run("dvc", "repro", "-q", cwd=project)
+    run("darkroom", "card", cwd=project)
     commit(project, name)
 
 
