@@ -56,7 +56,8 @@ def main() -> None:
         exponents(costs, kind, sizes) for kind, sizes in kinds.items()
     )
     text += (
-        f"\n{SIDE} px PNG, n = 1. Peak memory is that of the largest process; load holds the pixels besides, at {SIDE} px. "
+        f"\n{SIDE} px PNG, n = 1; the search for look-alikes is off. "
+        f"Peak memory is that of the largest process; load holds the pixels besides, at {SIDE} px. "
         f"{common.here('dvc')}. `python benchmarks/many_files.py`\n"
     )
     common.publish(text, options.results / "many_files.md")

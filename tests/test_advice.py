@@ -11,20 +11,28 @@ import yaml
 from conftest import ROOT, run, stage
 from darkroom.data import advice
 
-DEMO = yaml.safe_load((ROOT / "params.yaml").read_text())
+FLIPPED = {"flip_horizontal": True, "flip_vertical": True}
+TRAINING: dict[str, Any] = {"batch_size": 32, "class_weights": "none", "augment": FLIPPED}
+TREE: dict[str, dict[str, Any]] = {
+    "images": {"resolution": 160},
+    "train_scratch": {**TRAINING, "epochs": 20},
+    "train_finetune": {**TRAINING, "epochs": 7},
+}
 
 
 def said(counts: dict[str, int], size: tuple[int, int] = (300, 300), **changes: dict[str, Any]) -> str:
-    """The advice for images of one size, under the project's params with the changes to both trainings."""
-    tree = copy.deepcopy(DEMO)
+    """The advice for images of one size, under params like the demo's with the changes to both trainings."""
+    tree = copy.deepcopy(TREE)
     for name in ("train_scratch", "train_finetune"):
         tree[name].update(changes.get("train", {}))
     return "\n".join(advice.lines(counts, Counter({size: sum(counts.values())}), tree))
 
 
 @pytest.mark.fast
+@pytest.mark.product
 def test_the_demo_needs_no_advice() -> None:
-    assert said({"a": 711, "b": 239, "c": 457, "d": 292}) == ""
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert advice.lines({"a": 711, "b": 239, "c": 457, "d": 292}, Counter({(300, 300): 1699}), tree) == []
 
 
 @pytest.mark.fast
@@ -50,7 +58,7 @@ def test_sizes_of_images() -> None:
 @pytest.mark.fast
 def test_flips_of_characters_and_directions() -> None:
     digits = {f"digit-{digit}": 200 for digit in range(10)}
-    still = {"augment": {**DEMO["train_scratch"]["augment"], "flip_horizontal": False, "flip_vertical": False}}
+    still = {"augment": dict.fromkeys(FLIPPED, False)}
     assert "if classes such as 'digit-0' and 'digit-1' are characters" in said(digits)
     assert said(digits, train=still) == ""
     assert "'turn left' and 'turn right'" in said({"turn left": 900, "turn right": 900})

@@ -1,6 +1,7 @@
 """Training in one process: augmentation, optimizers, and what changes the result and what does not."""
 
 import shutil
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +18,7 @@ from darkroom.networks import registry
 from darkroom.stages import train_finetune, train_scratch
 from darkroom.system import files, params
 from darkroom.system.errors import UserError
-from darkroom.training import augmentation, history, optimizers, resume
+from darkroom.training import augmentation, history, optimizers, pace, resume
 from darkroom.training.recipe import Recipe
 
 pytestmark = pytest.mark.fast
@@ -346,3 +347,15 @@ def test_a_step_takes_no_root_by_mkl(optimizer: str) -> None:
         built.step()
     assert operations.names
     assert not {name for name in operations.names if "sqrt" in name}
+
+
+@pytest.mark.fast
+def test_a_training_says_how_long_it_will_take(capsys: pytest.CaptureFixture[str]) -> None:
+    assert pace.expected(86.2, 7) == "an epoch takes about 86 s here, and 7 epochs about 10.1 minutes"
+    assert pace.expected(240, 7).endswith("about 28.0 minutes; 2 epochs would fit into 10")
+    assert pace.expected(1500, 7).endswith("about 175.0 minutes")  # not one fits
+    for step in pace.announced(range(20), count=20, scored=2, epochs=3):
+        time.sleep(0.02)
+        assert ("an epoch takes about" in capsys.readouterr().out) == (step == pace.SKIPPED + pace.MEASURED)
+    assert list(pace.announced(range(5), count=5, scored=2, epochs=3)) == [0, 1, 2, 3, 4]
+    assert capsys.readouterr().out == ""

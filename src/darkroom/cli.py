@@ -142,10 +142,10 @@ def advice() -> None:
     """Say what the training images suggest for params.yaml, with reasons. Nothing is changed."""
     from darkroom.report import advice
 
-    for line in advice.of_project() or [
-        "nothing to advise: classes, image sizes, flips and numbers of steps are usual"
-    ]:
-        print(line)
+    print(
+        "\n".join(advice.of_project())
+        or "nothing to advise: classes, image sizes, flips and numbers of steps are usual"
+    )
 
 
 @app.command()

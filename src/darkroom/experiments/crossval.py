@@ -132,8 +132,8 @@ def _results(plan: Plan, head: Clone, models: Sequence[str], settings: Sequence[
     commits = members.run(runs, head, jobs)
     print(f"judging {len(commits)} models by the images that were held out from them", flush=True)
     answered = answers.of([Asked(commit, name, HELD_OUT) for (name, _), commit in zip(pairs, commits, strict=True)])
-    actual, known = ({row.label for one in answered for row in one.rows}, {k for one in answered for k in one.classes})
-    classes = sorted(actual | known)
+    known = {label for one in answered for label in one.classes}
+    classes = sorted(known | {row.label for one in answered for row in one.rows})
     found: Results = {name: [] for name in models}
     for (name, fold), one in zip(pairs, answered, strict=True):
         found[name].append(_judged(fold, one, classes))

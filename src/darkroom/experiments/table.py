@@ -4,10 +4,10 @@
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 from darkroom.evaluation.titles import figure
+from darkroom.inference.locate import reader
 from darkroom.system import dvc, git, markdown, params
 from darkroom.system.trees import leaves
 
@@ -36,27 +36,23 @@ def as_markdown() -> str:
         cells = [figure(found[name].get(model, {}).get("accuracy")) for model in titles]
         changed = "" if name == HEAD else _changed(base, _params(commit))
         lines.append(f"| {markdown.cell(name)} | {changed} | {' | '.join(cells)} |")
-    after = (
-        "Test accuracy with 95 % intervals. `darkroom compare HEAD NAME` says whether a difference is more than chance"
-    )
-    return "\n".join([*lines, "", f"{after}; `dvc exp show` has all metrics and params."])
+    lines += [
+        "",
+        "Test accuracy with 95 % intervals. `darkroom compare HEAD NAME` says whether a difference is more than chance;",
+    ]
+    return "\n".join([*lines, "`dvc exp show` has all metrics and params."])
 
 
 def _experiments(head: str) -> dict[str, str]:
     """The commit of each experiment of the commit `head`, by name, the oldest first."""
     baseline = f"refs/exps/{head[:2]}/{head[2:]}"
-    lines = git.read(
-        "for-each-ref", "--sort=creatordate", "--format=%(objectname) %(refname:lstrip=4)", baseline
-    ).splitlines()
-    pairs = [line.split(" ", 1) for line in lines]
-    return {name: commit for commit, name in pairs}
+    listed = git.read("for-each-ref", "--sort=creatordate", "--format=%(refname:lstrip=4) %(objectname)", baseline)
+    return dict(line.rsplit(" ", 1) for line in listed.splitlines())
 
 
 def _read(commit: str | None, path: str) -> str:
     """A file of a commit, or of the work tree for None; "" if it is not there."""
-    if commit is None:
-        return Path(path).read_text(encoding="utf-8") if Path(path).exists() else ""
-    return (git.show(commit, path) or b"").decode("utf-8", "replace")
+    return (reader(commit)(path) or b"").decode("utf-8", "replace")
 
 
 def _params(commit: str | None) -> dict[str, Any]:

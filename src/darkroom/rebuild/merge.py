@@ -7,11 +7,11 @@ driver, but the merge button of a forge knows none.
 
 from typing import Any
 
+from darkroom.evaluation import seed_runs
 from darkroom.system import dvc, git, lock, params, pipeline
 from darkroom.system.errors import UserError
 
 SIDES = ("HEAD", "MERGE_HEAD")
-SEEDS = "metrics/seeds.json"  # of neither side's commit is that of the merge
 
 
 def begin(revision: str | None) -> list[str]:
@@ -102,16 +102,16 @@ def _take_ours(results: list[str]) -> None:
     """Make the results those of HEAD. What it does not have, and is in conflict, is removed."""
     if ours := _listed("ls-tree", "-r", "--name-only", "HEAD", "--", *results):
         git.read("checkout", "HEAD", "--", *ours)
-    others = _listed("diff", "--name-only", "--diff-filter=U", "--relative", "--", *results, SEEDS)
+    others = _listed("diff", "--name-only", "--diff-filter=U", "--relative", "--", *results, seed_runs.PATH)
     if others := [path for path in others if path not in ours]:
         git.read("rm", "--quiet", "--force", "--", *others)
 
 
 def _remove_what_no_stage_makes(results: list[str]) -> None:
-    """Remove the outs of stages that the merged dvc.yaml no longer has, and the spread over seeds of either side."""
-    stages = pipeline.stages()
-    gone = [path for path in results if path not in _outs(stages) and path.startswith(("metrics/", "plots/"))]
-    git.read("rm", "-r", "--quiet", "--force", "--ignore-unmatch", "--", *gone, SEEDS)
+    """Remove the outs of stages that the merged dvc.yaml no longer has, and the spread over seeds, which is of one side."""
+    made = _outs(pipeline.stages())
+    gone = [path for path in results if path not in made and path.startswith(("metrics/", "plots/"))]
+    git.read("rm", "-r", "--quiet", "--force", "--ignore-unmatch", "--", *gone, seed_runs.PATH)
 
 
 def _listed(*arguments: str) -> list[str]:

@@ -10,19 +10,23 @@ import yaml
 
 from darkroom.data import demo
 from darkroom.data.layout import GROUPS, PINNED, RAW
+from darkroom.rebuild.verify import cloned
 from darkroom.system import dvc, git, params
 from darkroom.system.errors import UserError
 
-EACH = 40  # images of a class
+EACH, RESOLUTION, EPOCHS = 40, 64, 3  # images of a class, pixels of a side, epochs
 SMALL: dict[str, dict[str, Any]] = {
-    "images": {"resolution": 64},
+    "images": {"resolution": RESOLUTION},
     "split": {"mode": "hash", "group": None, "layout": "files"},
     "evaluate": {"resamples": 200},
     "tsne": {"perplexity": 10},
 }
+SMALL_TRAINING = {"epochs": EPOCHS, "batch_size": 16}
 BACKBONE = {"backbone": "tf_efficientnet_lite0", "weights": "default", "fingerprint": None}  # comes by pip
-SMALL_TRAINING = {"epochs": 3, "batch_size": 16}
-MARK = f"A taste: {EACH} images of each class at 64 pixels, 3 epochs. The figures mean nothing; `make` makes the real ones."
+MARK = (
+    f"A taste: {EACH} images of each class at {RESOLUTION} pixels, {EPOCHS} epochs. The figures mean nothing; `make` makes the "
+    "real ones."
+)
 
 
 @contextmanager
@@ -33,12 +37,8 @@ def project() -> Iterator[Path]:
         UserError: The current folder is not the top folder of a project with Git and DVC, or the demo is not installed.
     """
     git.refuse_elsewhere()
-    head = dvc.commit("HEAD")
     with tempfile.TemporaryDirectory(prefix="darkroom taste ") as temporary:
-        clone = Path(temporary) / "clone"
-        git.read("clone", "--quiet", git.read("rev-parse", "--show-toplevel"), str(clone))
-        git.read("checkout", "--quiet", "--detach", head, cwd=clone)
-        root = clone / git.read("rev-parse", "--show-prefix")
+        root = cloned(Path(temporary) / "clone", dvc.commit("HEAD"))
         _lay_out(root)
         _shrink(root / params.PARAMS)
         if dvc.call("add", "--quiet", str(RAW), cwd=root):

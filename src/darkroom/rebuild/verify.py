@@ -226,9 +226,7 @@ def _build(
     Raises:
         UserError: The images are missing, or a stage failed.
     """
-    git.read("clone", "--quiet", git.read("rev-parse", "--show-toplevel"), str(clone))
-    git.read("checkout", "--quiet", "--detach", head, cwd=clone)
-    root = clone / git.read("rev-parse", "--show-prefix")
+    root = cloned(clone, head)
     if changed:
         (root / params.PARAMS).write_text(yaml.safe_dump(dict(changed)), encoding="utf-8")
     _remove_results(root)
@@ -248,6 +246,13 @@ def _build(
             f"the rebuild in {root} failed: correct the cause that the stage prints, commit, and run the command again"
         )
     return Build(root, lock.read(root), cache, seconds)
+
+
+def cloned(clone: Path, commit: str) -> Path:
+    """Clone the repository to the folder `clone`, at `commit`. Return the project's folder in it."""
+    git.read("clone", "--quiet", git.read("rev-parse", "--show-toplevel"), str(clone))
+    git.read("checkout", "--quiet", "--detach", commit, cwd=clone)
+    return clone / git.read("rev-parse", "--show-prefix")
 
 
 def _repro(root: Path, variables: Mapping[str, str]) -> tuple[int, dict[str, float]]:

@@ -18,7 +18,7 @@ from darkroom.data import fillers as fillers_of_sides
 from darkroom.data.assignment import Image, Ratio
 from darkroom.data.images import open_rgb, shrunk
 from darkroom.data.layout import GROUPS, MANIFEST, RAW, SIDES, SPLIT, in_side
-from darkroom.data.survey import Found, survey, written
+from darkroom.data.survey import LONGEST, Found, survey, written
 from darkroom.pictures import split as pictures
 from darkroom.system import files, inputs, params
 from darkroom.system.errors import UserError
@@ -186,10 +186,10 @@ def check_labels(labels: Sequence[str]) -> None:
         UserError: A folder could not have this name.
     """
     for label in labels:
-        if UNFIT.search(label) or len(label.encode()) > 255:
+        if UNFIT.search(label) or len(label.encode()) > LONGEST:
             raise UserError(
                 f'an archive in {RAW} has the class {label[:50]!r} (it holds <, >, ", | or a control character, or has more than '
-                "255 bytes): mend the archive, or move it away"
+                f"{LONGEST} bytes): mend the archive, or move it away"
             )
 
 

@@ -33,9 +33,8 @@ class Statistics:
         self.running = self.of_pass.clone()
         self.counters = torch.tensor(self.steps, device=self.of_pass.device)
         places = iter(self.of_pass.split([len(buffer) for buffer in buffers]))
-        for layer, counter in zip(
-            self.layers, self.counters.unbind(), strict=True
-        ):  # the layers' buffers are places in these
+        # The layers' buffers become places in these vectors.
+        for layer, counter in zip(self.layers, self.counters.unbind(), strict=True):
             layer.running_mean, layer.running_var, layer.num_batches_tracked = next(places), next(places), counter
 
     def of_shard(self, share: float) -> Tensor:

@@ -4,41 +4,43 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+import torch
 from tqdm import tqdm
 
 SKIPPED, MEASURED = 2, 6  # steps: the first ones wait for memory
 SCORED = 0.3  # the cost of an image of val, without gradients, as a share of a training image's
-AIM = 600  # seconds
+AIM = 10  # minutes
 
 Item = TypeVar("Item")
 
 
 def announced(steps: Iterable[Item], count: int, scored: float, epochs: int) -> Iterator[Item]:
-    """Pass on the steps of an epoch. After the first few, say how long the training will take. A shorter epoch says nothing.
+    """Pass on the steps of an epoch. After the first few, print how long the training will take. A shorter epoch prints nothing.
 
     Args:
-        steps: The steps, each as long as it takes until the next one is asked for.
+        steps: The steps. What the caller does with one, before it asks for the next, is measured.
         count: How many an epoch has.
-        scored: The images of val, in steps: how many batches they would be.
+        scored: The number of val images, divided by the batch size.
         epochs: How many are left, with this one.
     """
-    started = time.perf_counter()
+    started = 0.0
     for number, step in enumerate(steps):
         if number == SKIPPED:
-            started = time.perf_counter()
+            started = _now()
         if number == SKIPPED + MEASURED:
-            tqdm.write(expected((time.perf_counter() - started) / MEASURED * (count + SCORED * scored), epochs))
+            tqdm.write(expected((_now() - started) / MEASURED * (count + SCORED * scored), epochs))
         yield step
 
 
 def expected(seconds: float, epochs: int) -> str:
-    """One line: what so many epochs of so many `seconds` take."""
-    total = seconds * epochs
-    text = f"an epoch takes about {_duration(seconds)} here, and {epochs} epochs {_duration(total)}"
-    if total > 1.2 * AIM:
-        text += f"; {max(1, int(AIM / seconds))} epochs would fit into {_duration(AIM)}"
-    return text
+    """One line: what so many epochs of so many `seconds` take, and how many fit into `AIM` if these do not."""
+    total, fitting = seconds * epochs / 60, int(AIM * 60 / seconds)
+    text = f"an epoch takes about {seconds:.0f} s here, and {epochs} epochs about {total:.1f} minutes"
+    return f"{text}; {fitting} epochs would fit into {AIM}" if total > 1.2 * AIM and fitting else text
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+def _now() -> float:
+    """The time in seconds at which all that was started on a GPU is done."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()

@@ -28,9 +28,8 @@ from darkroom.system.role import Role
 from darkroom.training.loop import Task
 
 PACKAGE = Path(__file__).parents[1]
-MEETINGS = Path(
-    ".darkroom/meetings"
-)  # of the workers of one machine, a file for each stage; no port is opened to others
+# Of the workers of one machine, a file for each stage: no port is opened to others.
+MEETINGS = Path(".darkroom/meetings")
 PATIENCE = timedelta(minutes=10)  # of a worker that waits for another one that is alive, but does not answer
 GONE = (
     "a worker ended before the training began, or another machine cannot be reached: free memory if the system killed it, set "
@@ -70,9 +69,8 @@ def together(task: Task, known: Mapping[str, str]) -> Iterator[None]:
         except UserError as error:
             if asked is None:
                 raise
-            raise LostWorkerError(
-                str(error)
-            ) from None  # the first worker says it; this one can take part in the next run
+            # The first worker says why; this one can take part in the next run.
+            raise LostWorkerError(str(error)) from None
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -127,7 +125,7 @@ def _open(task: Task, known: Mapping[str, str], machines: int, each: int) -> tup
         os.environ["GLOO_SOCKET_IFNAME"] = "lo" if sys.platform == "linux" else "lo0"
     else:
         address = f"{os.environ.get('MASTER_ADDR', socket.gethostname())}:{_number('MASTER_PORT', 29500)}"
-    store, local = _store(address, opens=True), address if machines == 1 else f"127.0.0.1:{address.rpartition(':')[2]}"
+    store = _store(address, opens=True)
     store.set("known", json.dumps(dict(known)))
     store.set("each", str(each))
     store.set("stage", task.stage)
@@ -149,7 +147,9 @@ def _open(task: Task, known: Mapping[str, str], machines: int, each: int) -> tup
         store.set(f"answer {answered}", json.dumps(me))
         inside += same
     print(f"{machines * each} workers", flush=True)
-    return Role(local, 0, 0, each, machines * each, {}), store  # MASTER_ADDR may be a name that only others can use
+    # MASTER_ADDR may be a name that only other machines can use.
+    meeting = address if machines == 1 else f"127.0.0.1:{address.rpartition(':')[2]}"
+    return Role(meeting, 0, 0, each, machines * each, {}), store
 
 
 def _let_in(store: Store, task: Task, known: Mapping[str, str], asked: Role) -> Role:
