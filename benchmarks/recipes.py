@@ -1,6 +1,7 @@
 """Candidate recipes, judged by cross-validation on the images of train and val of the demo and of two other data sets.
 
-    python benchmarks/recipes.py [--device cpu] [--jobs 1] [--folds 5] [--sets demo] [--only MODEL ...] [--seconds 0]
+    python benchmarks/recipes.py [--device cpu] [--jobs 1] [--folds 5] [--sets demo] [--only MODEL ...]
+        [--candidates NAME ...] [--seconds 0]
 
 A candidate differs from the params of this project in one thing. A fold trains on four fifths of the images and judges the last
 epoch on the rest, of which nothing was chosen. The demo's test side is never read. Each finished fold is a line of recipes.jsonl,
@@ -43,9 +44,8 @@ CANDIDATES: dict[str, dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     },
     "scratch": {
         "as it is": ({}, {}),
-        # No candidates: what BatchNorm by shard costs.
+        # No candidate: what BatchNorm by shard costs. The params of this project have four shards.
         "1 shard": ({}, {"shards": 1}),
-        "4 shards": ({}, {"shards": 4}),
         # val still rises at the end.
         "40 epochs": ({"epochs": 40}, {}),
         # As for finetune; a network without prior knowledge gains most from more various images.
@@ -67,13 +67,18 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--sets", nargs="*", default=list(SETS))
     parser.add_argument("--only", nargs="*", default=list(CANDIDATES), help="models")
+    parser.add_argument("--candidates", nargs="*", help="names; default: all")
     parser.add_argument("--seconds", type=float, default=0)
     parser.add_argument("--images", type=Path, help="the demo's images, if its package is not here")
     options = parser.parse_args()
     log = options.results / "recipes.jsonl"
     done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     known = {(row["set"], row["model"], row["candidate"], row["fold"]) for row in done}
-    names = [(one, model, name) for one, model in product(options.sets, options.only) for name in CANDIDATES[model]]
+    names = [
+        (one, model, name)
+        for one, model in product(options.sets, options.only)
+        for name in options.candidates or CANDIDATES[model]
+    ]
     jobs = [
         [*name, fold, *CANDIDATES[name[1]][name[2]]]
         for name, fold in product(names, range(options.folds))
