@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: all taste docs setup deps test verify pr-report bench
+.PHONY: all taste docs setup hashes deps test verify pr-report bench
 all: setup
 	@$(BIN)/darkroom run
 
@@ -11,33 +11,45 @@ all: setup
 taste: setup
 	@$(BIN)/darkroom taste
 
+# uv installs the packages where it is on the PATH, and pip elsewhere. TORCH_INDEX=URL takes torch's CPU build from that index.
+# HASHES=1 installs nothing whose SHA-256 is not in requirements/hashes.txt.
+UV := $(shell command -v uv)
+INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check)
+CPU_BUILD := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX) $(if $(UV),--index-strategy unsafe-best-match))
+LISTED := $(if $(HASHES),--require-hashes -r requirements/hashes.txt,-r requirements.txt)
+
 setup: .venv/ready
 
 .venv/ready: requirements.txt $(wildcard requirements/*.txt) pyproject.toml
-	@command -v git >/dev/null || { echo "make: git is missing: install it (apt install git, brew install git)"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "make: $(PYTHON) is missing or older than 3.11: install Python 3.11 or newer, or say make PYTHON=/path/to/python3"; exit 1; }
-	@$(PYTHON) -m venv .venv || { \
-	  echo "make: the virtual environment failed: install Python's venv module (apt install python3-venv)"; exit 1; }
-	@$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt || { \
-	  echo "make: the packages could not be installed: see pip's message above; it needs the package index and 8 GB of disk"; exit 1; }
-	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing: install Python 3.11 or newer"; exit 1; }
+	@$(PYTHON) requirements/check.py $(if $(wildcard .venv),0,$(if $(TORCH_INDEX),3,8))
+	@$(if $(and $(HASHES),$(TORCH_INDEX)),echo "make: requirements/hashes.txt has no CPU build of torch: leave out HASHES or TORCH_INDEX"; exit 1)
+	@$(PYTHON) -m venv .venv
+	@$(INSTALL) $(LISTED) $(CPU_BUILD) || { \
+	  echo "make: the packages could not be installed: see the message above; it needs the package index and its disk"; exit 1; }
+	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
+# Writes the SHA-256 of each file that the pinned packages have on the index, for HASHES=1. Run it after a change of a pin.
+hashes: requirements.txt $(wildcard requirements/*.txt)
+	@test -n "$(UV)" || { echo "make: uv is missing: pip install uv"; exit 1; }
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 \
+	  --custom-compile-command "make hashes" --output-file requirements/hashes.txt requirements.txt
+
 test: setup
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/extras/tune.txt \
+	@$(INSTALL) --quiet -r requirements/extras/tune.txt \
 	  -r requirements/extras/cleanlab.txt -r requirements/extras/export.txt -r requirements/extras/serve.txt \
 	  -r requirements/extras/browser.txt -r requirements/extras/s3.txt -r requirements/extras/moto.txt \
 	  -r requirements/extras/docs.txt
-	@$(BIN)/ruff format --check --quiet src tests benchmarks docs
-	@$(BIN)/ruff check --quiet src tests benchmarks docs
+	@$(BIN)/ruff format --check --quiet src tests benchmarks docs requirements
+	@$(BIN)/ruff check --quiet src tests benchmarks docs requirements
 	@$(BIN)/mypy
 	@found=$$($(BIN)/lint-imports --no-cache) || { echo "$$found"; exit 1; }
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # The documentation as a site, in site/. A broken link is an error.
 docs: setup
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/extras/docs.txt
+	@$(INSTALL) --quiet -r requirements/extras/docs.txt
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean
 	@echo "site/index.html has the documentation; $(BIN)/mkdocs serve shows it while you write"
 
