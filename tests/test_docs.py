@@ -1,6 +1,7 @@
 """The documentation is true: its commands run, its numbers are those of metrics/, its files, commands and params exist."""
 
 import importlib
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -40,7 +41,13 @@ def commands(page: str) -> list[str]:
 @pytest.mark.fast
 def test_the_results_table_is_that_of_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert summary.as_text() in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert summary.as_text() in (ROOT / "docs/get-started.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    of_models = json.loads((ROOT / "metrics/evaluate.json").read_text())
+    for name in ("scratch", "finetune"):
+        accuracy = of_models[name]["merged_accuracy"]
+        value, low, high = (f"{100 * accuracy[key]:.1f}" for key in ("value", "low", "high"))
+        assert re.search(rf"{value} % \({low} to\s{high}\)", readme), name
 
 
 @pytest.mark.fast

@@ -147,6 +147,25 @@ def test_the_report_is_written_where_a_rebuild_is_right_wrong_or_too_slow(
     assert calls == ["verify --report report/rebuilt.json", *(["run --force"] if again else [])]
 
 
+def test_images_of_a_private_remote_come_by_a_secret_that_is_gone_afterwards(small: Path, tmp_path: Path) -> None:
+    """A pull request from a fork has no secret: its report is written without a rebuild."""
+    run("dvc", "remote", "add", "--default", "team", tmp_path / "remote", cwd=small)
+    run("dvc", "push", "--quiet", cwd=small)
+    run("dvc", "remote", "modify", "team", "url", "/nowhere", cwd=small)
+    commit(small, "A remote that needs a secret")
+    clone = clone_of(small, tmp_path / "of a fork")
+    script, done = (
+        step("report.yml", "Get the images")["run"].replace(".venv/bin/python", sys.executable),
+        tmp_path / "done",
+    )
+    for secret, got in (("", "no"), (f"['remote \"team\"']\n    url = {tmp_path / 'remote'}", "yes")):
+        printed = run("bash", "-e", "-c", script, cwd=clone, CONFIG=secret, GITHUB_OUTPUT=str(done))
+        assert ("neither DVC's cache nor a remote has the images" in printed) == (got == "no")
+        assert done.read_text().splitlines()[-1] == f"got={got}"
+        assert (clone / "data/raw").exists() == (got == "yes")
+        assert not (clone / ".dvc/config.local").exists()
+
+
 @pytest.mark.fast
 def test_a_workflow_runs_all_checks() -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
