@@ -350,12 +350,16 @@ def test_a_step_takes_no_root_by_mkl(optimizer: str) -> None:
 
 
 @pytest.mark.fast
-def test_a_training_says_how_long_it_will_take(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_training_says_how_long_it_will_take(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert pace.expected(86.2, 7) == "an epoch takes about 86 s here, and 7 epochs about 10.1 minutes"
     assert pace.expected(240, 7).endswith("about 28.0 minutes; 2 epochs would fit into 10")
     assert pace.expected(1500, 7).endswith("about 175.0 minutes")  # not one fits
+    monkeypatch.setattr(pace, "SHORT", 1.0)
     for step in pace.announced(range(20), count=20, scored=2, epochs=3):
         time.sleep(0.02)
         assert ("an epoch takes about" in capsys.readouterr().out) == (step == pace.SKIPPED + pace.MEASURED)
     assert list(pace.announced(range(5), count=5, scored=2, epochs=3)) == [0, 1, 2, 3, 4]
+    assert list(pace.announced(range(20), count=20, scored=2, epochs=3)) == list(range(20))  # in no time
     assert capsys.readouterr().out == ""

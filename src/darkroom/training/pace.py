@@ -10,12 +10,13 @@ from tqdm import tqdm
 SKIPPED, MEASURED = 2, 6  # steps: the first ones wait for memory
 SCORED = 0.3  # the cost of an image of val, without gradients, as a share of a training image's
 AIM = 10  # minutes
+SHORT = 30  # seconds; of such a training nothing is said
 
 Item = TypeVar("Item")
 
 
 def announced(steps: Iterable[Item], count: int, scored: float, epochs: int) -> Iterator[Item]:
-    """Pass on the steps of an epoch. After the first few, print how long the training will take. A shorter epoch prints nothing.
+    """Pass on the steps of an epoch. After the first few, print how long the training will take, if it is not short.
 
     Args:
         steps: The steps. What the caller does with one, before it asks for the next, is measured.
@@ -28,7 +29,9 @@ def announced(steps: Iterable[Item], count: int, scored: float, epochs: int) -> 
         if number == SKIPPED:
             started = _now()
         if number == SKIPPED + MEASURED:
-            tqdm.write(expected((_now() - started) / MEASURED * (count + SCORED * scored), epochs))
+            seconds = (_now() - started) / MEASURED * (count + SCORED * scored)
+            if seconds * epochs > SHORT:
+                tqdm.write(expected(seconds, epochs))
         yield step
 
 
