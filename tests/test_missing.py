@@ -1,8 +1,12 @@
-"""Files that data/raw lacks: an interrupted checkout is not taken for the owner's change."""
+"""A checkout of data/raw that was interrupted or forgotten is not taken for the owner's change."""
 
+import shutil
 from pathlib import Path
 
-from conftest import darkroom, read_csv, run
+import pytest
+
+from conftest import commit, darkroom, read_csv, run
+from darkroom.data import missing
 
 
 def interrupt(project: Path) -> None:
@@ -56,3 +60,32 @@ def test_other_changes_are_taken_as_intended(digits: Path) -> None:
     second.rename(digits / "data/raw/digit-1/relabelled.png")
     run("dvc", "repro", "split", cwd=digits)
     assert len(read_csv(digits / "data/manifest.csv")) == 179
+
+
+def test_images_of_another_commit_are_not_taken_for_a_change(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `git pull` or `git switch` without `dvc checkout`. Else images that a colleague has removed would come back."""
+    old = next((digits / "data/raw/digit-0").iterdir())
+    content = old.read_bytes()
+    old.unlink()
+    run("bash", "-ec", "dvc add -q data/raw && dvc repro split", cwd=digits)
+    commit(digits, "Remove an image")
+    shutil.rmtree(digits / ".dvc/cache/runs")  # of the person who has pulled, and has run nothing
+    old.write_bytes(content)
+    for _ in range(2):
+        printed = run("dvc", "repro", "split", cwd=digits, code=255)
+        assert "data/raw has the images of the commit" in printed
+        assert run("git", "diff", "data/raw.dvc", cwd=digits) == ""
+
+    run("dvc", "checkout", "--quiet", "data/raw.dvc", cwd=digits)
+    assert not old.exists()
+    run("dvc", "repro", "split", cwd=digits)
+    assert run("git", "status", "--porcelain", cwd=digits) == ""
+
+    old.write_bytes(content)
+    run("bash", "-ec", "dvc add -q data/raw && dvc repro split", cwd=digits)
+    assert len(read_csv(digits / "data/manifest.csv")) == 180
+    tracked = (digits / "data/raw.dvc").read_text()
+    run("git", "checkout", "--", ".", cwd=digits)
+    monkeypatch.chdir(digits)
+    assert missing.commit_with(tracked)
+    assert missing.commit_with((digits / "data/raw.dvc").read_text()) is None

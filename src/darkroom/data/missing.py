@@ -1,6 +1,6 @@
-"""Files that data/raw.dvc lists and data/raw lacks.
+"""Images of data/raw that are not those of data/raw.dvc, because a checkout was interrupted or never made.
 
-An interrupted `dvc checkout` or `dvc pull` looks like a removal of images. Only `dvc add` tells them apart.
+The first looks like a removal of images, the second like a return to old ones. Only `dvc add` tells them apart.
 """
 
 import json
@@ -9,10 +9,15 @@ import re
 from pathlib import Path
 
 from darkroom.data.layout import RAW, TRACKED
-from darkroom.system import dvc, files, lock
+from darkroom.system import dvc, files, git, lock
 from darkroom.system.errors import UserError
 
 LOCK = Path(".dvc/tmp/lock")
+# Where DVC has the results of these images in its run-cache, no stage runs that could refuse.
+RETURNED = (
+    f"note: {RAW} had the images of the commit {{}}, and `dvc repro` has made {TRACKED} track them again: if you want those of "
+    "HEAD, say `git checkout -- .` and `dvc checkout`"
+)
 
 
 def refuse() -> None:
@@ -34,12 +39,12 @@ def refuse() -> None:
 
 
 def refuse_in_stage() -> None:
-    """The same in the stage split. `dvc repro` has then already made data/raw.dvc track what is left.
+    """The same in the stage split, and the images of another commit. `dvc repro` has made data/raw.dvc track what is there.
 
     This is taken back: data/raw.dvc gets what dvc.lock says of the last run of the stage.
 
     Raises:
-        UserError: data/raw lacks files.
+        UserError: data/raw lacks files, or has the images of another commit, as after a `git pull` without `dvc checkout`.
     """
     if not _written_by_repro():
         return
@@ -53,7 +58,21 @@ def refuse_in_stage() -> None:
         text = re.sub(rf"\b{key}: \S+", f"{key}: {before[key]}", text, count=1)
     files.write_bytes(TRACKED, text.encode())
     refuse()
+    if other := commit_with(now):
+        raise UserError(
+            f"{RAW} has the images of the commit {other}, and {TRACKED} tracks others: get these by `dvc checkout {TRACKED}` (or "
+            f"`dvc pull {TRACKED}`, if they are in the remote alone), or say by `dvc add {RAW}` that you want the former"
+        )
     files.write_bytes(TRACKED, now.encode())
+
+
+def commit_with(tracked: str) -> str | None:
+    """The last commit that changed data/raw.dvc to or from this content. None if HEAD has it, or no commit of any branch."""
+    md5 = re.search(r"\bmd5: (\S+)", tracked)
+    here = git.show("HEAD", TRACKED.as_posix()) if git.commit("HEAD") else None
+    if md5 is None or here is None or md5[0].encode() in here:
+        return None
+    return git.read("log", "--all", "--max-count=1", "--format=%h", f"-S{md5[0]}", "--", TRACKED.as_posix()) or None
 
 
 def _counts(path: str) -> bool:

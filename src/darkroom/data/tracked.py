@@ -39,6 +39,11 @@ def provide_raw() -> None:
     demo.lay_out(RAW)
 
 
+def content() -> str:
+    """The text of data/raw.dvc, which has the md5 of the images. "" if no images are tracked."""
+    return TRACKED.read_text(encoding="utf-8") if TRACKED.exists() else ""
+
+
 def is_demo(project: Path) -> bool:
     """Whether data/raw.dvc of `project` tracks the demo data."""
     tracked = project / TRACKED
