@@ -22,7 +22,7 @@ setup: .venv/ready
 
 .venv/ready: requirements.txt $(wildcard requirements/*.txt) pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing: install Python 3.11 or newer"; exit 1; }
-	@$(PYTHON) requirements/check.py $(if $(wildcard .venv),0,$(if $(TORCH_INDEX),3,8))
+	@$(PYTHON) requirements/check.py $(if $(wildcard .venv/ready),0,$(if $(TORCH_INDEX),3,8))
 	@$(if $(and $(HASHES),$(TORCH_INDEX)),echo "make: requirements/hashes.txt has no CPU build of torch: leave out HASHES or TORCH_INDEX"; exit 1)
 	@$(PYTHON) -m venv .venv
 	@$(INSTALL) $(LISTED) $(CPU_BUILD) || { \
