@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from scipy import stats
 
 from conftest import ROOT, copy_of, darkroom, run
 from darkroom import cli, runner
@@ -48,6 +49,9 @@ def test_the_results_table_is_that_of_the_metrics(monkeypatch: pytest.MonkeyPatc
         accuracy = of_models[name]["merged_accuracy"]
         value, low, high = (f"{100 * accuracy[key]:.1f}" for key in ("value", "low", "high"))
         assert re.search(rf"{value} % \({low} to\s{high}\)", readme), name
+        seeds = json.loads((ROOT / "metrics/seeds.json").read_text())["models"][name]["merged_accuracy"]
+        mean, half = seeds["mean"], stats.sem(seeds["values"]) * stats.t.ppf(0.975, len(seeds["values"]) - 1)
+        assert f"{100 * mean:.1f} % ({100 * (mean - half):.1f} to {100 * (mean + half):.1f})" in readme, name
 
 
 @pytest.mark.fast
