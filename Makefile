@@ -12,18 +12,18 @@ taste: setup
 	@$(BIN)/darkroom taste
 
 # uv installs the packages where it is on the PATH, and pip elsewhere. TORCH_INDEX=URL takes torch's CPU build from that index.
-# HASHES=1 installs nothing whose SHA-256 is not in requirements/hashes.txt.
+# HASHES=1 installs nothing whose SHA-256 is not in requirements/hashes.lock.
 UV := $(shell command -v uv)
 INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check)
 CPU_BUILD := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX) $(if $(UV),--index-strategy unsafe-best-match))
-LISTED := $(if $(HASHES),--require-hashes -r requirements/hashes.txt,-r requirements.txt)
+LISTED := $(if $(HASHES),--require-hashes -r requirements/hashes.lock,-r requirements.txt)
 
 setup: .venv/ready
 
 .venv/ready: requirements.txt $(wildcard requirements/*.txt) pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing: install Python 3.11 or newer"; exit 1; }
 	@$(PYTHON) requirements/check.py $(if $(wildcard .venv/ready),0,$(if $(TORCH_INDEX),3,8))
-	@$(if $(and $(HASHES),$(TORCH_INDEX)),echo "make: requirements/hashes.txt has no CPU build of torch: leave out HASHES or TORCH_INDEX"; exit 1)
+	@$(if $(and $(HASHES),$(TORCH_INDEX)),echo "make: requirements/hashes.lock has no CPU build of torch: leave out HASHES or TORCH_INDEX"; exit 1)
 	@$(PYTHON) -m venv .venv
 	@$(INSTALL) $(LISTED) $(CPU_BUILD) || { \
 	  echo "make: the packages could not be installed: see the message above; it needs the package index and its disk"; exit 1; }
@@ -34,7 +34,7 @@ setup: .venv/ready
 hashes: requirements.txt $(wildcard requirements/*.txt)
 	@test -n "$(UV)" || { echo "make: uv is missing: pip install uv"; exit 1; }
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 \
-	  --custom-compile-command "make hashes" --output-file requirements/hashes.txt requirements.txt
+	  --custom-compile-command "make hashes" --output-file requirements/hashes.lock requirements.txt
 
 test: setup
 	@$(INSTALL) --quiet -r requirements/extras/tune.txt \

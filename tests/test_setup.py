@@ -26,7 +26,7 @@ def pins(path: Path) -> dict[str, str]:
 
 @pytest.mark.fast
 def test_hashes_are_those_of_the_pins() -> None:
-    pinned, hashed = pins(ROOT / "requirements.txt"), pins(ROOT / "requirements/hashes.txt")
+    pinned, hashed = pins(ROOT / "requirements.txt"), pins(ROOT / "requirements/hashes.lock")
     assert len(pinned) > 100
     stale = {name for name, version in pinned.items() if hashed.get(name) != version}
     assert not stale, "run `make hashes`"
@@ -67,7 +67,7 @@ def test_make_says_what_is_missing_and_prefers_uv(tmp_path: Path) -> None:
     planned = run("make", "-n", "setup", "UV=", cwd=project)
     assert ".venv/bin/python -m pip install --disable-pip-version-check -r requirements.txt" in planned
     planned = run("make", "-n", "setup", "UV=/bin/uv", "HASHES=1", cwd=project)
-    assert "/bin/uv pip install --python .venv/bin/python --require-hashes -r requirements/hashes.txt" in planned
+    assert "/bin/uv pip install --python .venv/bin/python --require-hashes -r requirements/hashes.lock" in planned
     planned = run("make", "-n", "setup", "UV=", "TORCH_INDEX=https://example.org/cpu", cwd=project)
     assert "-r requirements.txt --extra-index-url https://example.org/cpu" in planned
     assert "check.py 3" in planned
