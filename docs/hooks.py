@@ -19,12 +19,14 @@ LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the changelog and the tables of the benchmarks."""
+    """Add the changelog, the tables of the benchmarks, and the charts."""
     for path in [TOP / "CHANGELOG.md", *sorted((TOP / TABLES).glob("*.md"))]:
         name = path.relative_to(TOP).as_posix()
         text = path.read_text(encoding="utf-8")
         title = "" if text.startswith("#") else f"# {path.stem.replace('_', ' ')}\n\n"
         files.append(File.generated(config, name, content=title + text))
+    for path in sorted((TOP / "plots").glob("*.png")):
+        files.append(File.generated(config, path.relative_to(TOP).as_posix(), abs_src_path=str(path)))
     return files
 
 

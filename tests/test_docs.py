@@ -133,6 +133,8 @@ def test_the_site_is_built_without_warnings(tmp_path: Path) -> None:
     printed = run("mkdocs", "build", "--strict", "--site-dir", tmp_path, cwd=ROOT, NO_MKDOCS_2_WARNING="1")
     assert "WARNING" not in printed
     assert (tmp_path / "benchmarks/results/workers/index.html").exists()
+    assert 'src="../plots/confusion.png"' in (tmp_path / "get-started/index.html").read_text(encoding="utf-8")
+    assert (tmp_path / "plots/confusion.png").exists()
     page = (tmp_path / "explanation/speed/index.html").read_text(encoding="utf-8")
     assert 'href="../../benchmarks/results/growth/"' in page
     assert ".py" not in "".join(re.findall(r'href="([^"]+)"', page))
