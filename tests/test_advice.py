@@ -56,6 +56,15 @@ def test_sizes_of_images() -> None:
 
 
 @pytest.mark.fast
+def test_small_images_in_shards() -> None:
+    tree = {"images": {"resolution": 64}, "run": {"shards": 4}}
+    (line,) = advice.lines({"a": 1000, "b": 1000}, Counter({(60, 60): 2000}), tree)
+    assert "on two cores, run.shards 1 may take half of the time" in line
+    for key, value in (("run", {"shards": 1}), ("images", {"resolution": 160})):
+        assert not advice.lines({"a": 1000, "b": 1000}, Counter({(100, 100): 2000}), {**tree, key: value})
+
+
+@pytest.mark.fast
 def test_flips_of_characters_and_directions() -> None:
     digits = {f"digit-{digit}": 200 for digit in range(10)}
     still = {"augment": dict.fromkeys(FLIPPED, False)}
