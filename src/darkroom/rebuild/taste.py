@@ -16,6 +16,7 @@ from darkroom.system.errors import UserError
 
 EACH, RESOLUTION, EPOCHS = 40, 64, 3  # images of a class, pixels of a side, epochs
 SMALL: dict[str, dict[str, Any]] = {
+    "run": {"shards": 1},  # at 64 pixels, more take twice the time
     "images": {"resolution": RESOLUTION},
     "split": {"mode": "hash", "group": None, "layout": "files"},
     "evaluate": {"resamples": 200},
