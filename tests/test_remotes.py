@@ -119,7 +119,8 @@ def test_a_person_is_removed_from_cache_and_remote(small: Path, tmp_path: Path) 
     run("dvc", "push", "-q", cwd=small)
     gone = [*(image.read_bytes() for image in images), model(small)]
     assert all(_is_in(tmp_path / "remote", content) for content in gone)
-    run("bash", "-ec", commands(page, "From now on"), cwd=small)
+    script = commands(page, "From now on").replace("darkroom run", "dvc repro")  # one model makes no table
+    run("bash", "-ec", script, cwd=small)
     run("dvc", "push", "-q", cwd=small)
     for line in commands(page, "From the cache and the remote").splitlines():
         run(*line.split(), "--force", cwd=small)
