@@ -26,7 +26,7 @@ setup: .venv/ready
 	@$(if $(and $(HASHES),$(TORCH_INDEX)),echo "make: requirements/hashes.lock has no CPU build of torch: leave out HASHES or TORCH_INDEX"; exit 1)
 	@$(PYTHON) -m venv .venv
 	@$(INSTALL) $(LISTED) $(CPU_BUILD) || { \
-	  echo "make: the packages could not be installed: see the message above; it needs the package index and its disk"; exit 1; }
+	  echo "make: the packages could not be installed: see the message above. It needs the package index, and room on the disk"; exit 1; }
 	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 

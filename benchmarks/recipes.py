@@ -77,7 +77,8 @@ def main() -> None:
     names = [
         (one, model, name)
         for one, model in product(options.sets, options.only)
-        for name in options.candidates or CANDIDATES[model]
+        for name in CANDIDATES[model]
+        if not options.candidates or name in options.candidates
     ]
     jobs = [
         [*name, fold, *CANDIDATES[name[1]][name[2]]]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conftest import commit, darkroom, read_csv, run
-from darkroom.data import missing
+from darkroom.data import missing, tracked
 
 
 def interrupt(project: Path) -> None:
@@ -84,8 +84,10 @@ def test_images_of_another_commit_are_not_taken_for_a_change(digits: Path, monke
     old.write_bytes(content)
     run("bash", "-ec", "dvc add -q data/raw && dvc repro split", cwd=digits)
     assert len(read_csv(digits / "data/manifest.csv")) == 180
-    tracked = (digits / "data/raw.dvc").read_text()
+    old_text = (digits / "data/raw.dvc").read_text()
     run("git", "checkout", "--", ".", cwd=digits)
     monkeypatch.chdir(digits)
-    assert missing.commit_with(tracked)
-    assert missing.commit_with((digits / "data/raw.dvc").read_text()) is None
+    assert tracked.returned(tracked.content()) == ""
+    assert missing.commit_with(tracked.content()) is None
+    (digits / "data/raw.dvc").write_text(old_text)
+    assert "note: data/raw had the images of the commit" in tracked.returned("before")

@@ -349,7 +349,6 @@ def test_a_step_takes_no_root_by_mkl(optimizer: str) -> None:
     assert not {name for name in operations.names if "sqrt" in name}
 
 
-@pytest.mark.fast
 def test_a_training_says_how_long_it_will_take(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,10 +154,8 @@ def test_images_of_a_private_remote_come_by_a_secret_that_is_gone_afterwards(sma
     run("dvc", "remote", "modify", "team", "url", "/nowhere", cwd=small)
     commit(small, "A remote that needs a secret")
     clone = clone_of(small, tmp_path / "of a fork")
-    script, done = (
-        step("report.yml", "Get the images")["run"].replace(".venv/bin/python", sys.executable),
-        tmp_path / "done",
-    )
+    script = step("report.yml", "Get the images")["run"].replace(".venv/bin/python", sys.executable)
+    done = tmp_path / "done"
     for secret, got in (("", "no"), (f"['remote \"team\"']\n    url = {tmp_path / 'remote'}", "yes")):
         printed = run("bash", "-e", "-c", script, cwd=clone, CONFIG=secret, GITHUB_OUTPUT=str(done))
         assert ("neither DVC's cache nor a remote has the images" in printed) == (got == "no")

@@ -64,7 +64,7 @@ def run(
     ] = False,
 ) -> None:
     """Get data/raw if it is missing, run `dvc repro`, write the model cards, and print the results as a table."""
-    from darkroom.data import missing, tracked
+    from darkroom.data import tracked
     from darkroom.machines import gpus
     from darkroom.rebuild import cache
     from darkroom.report import card, summary, watch
@@ -83,8 +83,8 @@ def run(
         raise typer.Exit(code)
     card.write()
     print(summary.as_text(time.monotonic() - started))
-    if tracked.content() != known and (other := missing.commit_with(tracked.content())):
-        print(missing.RETURNED.format(other))
+    if said := tracked.returned(known):
+        print(said)
     _anew("page")  # in which torch is set up before NumPy is imported
 
 

@@ -16,7 +16,7 @@ UNEVEN = 4  # the largest class against the smallest; with 3, as on the demo, we
 FEW_IMAGES = 20  # of a class, for training
 REDUCED, ENLARGED = 3, 2  # times
 SMALLEST = 64  # pixels; five blocks need no less
-SMALL = 96  # pixels; at 64, four shards took 1.9 times as long as one on two cores, at 160 only 1.1 times
+FEW_PIXELS = 96  # of a side; at 64, four shards took 1.9 times as long as one on two cores, at 160 only 1.1 times
 LONG = 2.0  # times as long as wide; photos have 1.3 to 1.8
 FEW_BATCHES = 5  # an epoch
 FEW_STEPS, MANY_STEPS = 300, 30_000  # the demo's trainings make 371 and 1,060
@@ -88,7 +88,7 @@ def _on_sizes(sizes: Counter[tuple[int, int]], resolution: object) -> Iterator[s
 
 
 def _on_shards(resolution: object, shards: object) -> Iterator[str]:
-    if isinstance(resolution, int) and isinstance(shards, int) and resolution <= SMALL and shards > 1:
+    if isinstance(resolution, int) and isinstance(shards, int) and resolution <= FEW_PIXELS and shards > 1:
         yield (
             f"images of {resolution} x {resolution} pixels in {shards} shards keep cores less busy than in one: on two cores, "
             "run.shards 1 may take half of the time (with more cores, shards let more workers take part)"

@@ -13,11 +13,6 @@ from darkroom.system import dvc, files, git, lock
 from darkroom.system.errors import UserError
 
 LOCK = Path(".dvc/tmp/lock")
-# Where DVC has the results of these images in its run-cache, no stage runs that could refuse.
-RETURNED = (
-    f"note: {RAW} had the images of the commit {{}}, and `dvc repro` has made {TRACKED} track them again: if you want those of "
-    "HEAD, say `git checkout -- .` and `dvc checkout`"
-)
 
 
 def refuse() -> None:

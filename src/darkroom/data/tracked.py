@@ -44,6 +44,22 @@ def content() -> str:
     return TRACKED.read_text(encoding="utf-8") if TRACKED.exists() else ""
 
 
+def returned(before: str) -> str:
+    """A line if `dvc repro` has made data/raw.dvc track the images of another commit; "" if not.
+
+    Where DVC has the results of these images in its run-cache, the stage split does not run, and cannot refuse.
+
+    Args:
+        before: `content()` before `dvc repro`.
+    """
+    if content() == before or not (other := missing.commit_with(content())):
+        return ""
+    return (
+        f"note: {RAW} had the images of the commit {other}, and `dvc repro` has made {TRACKED} track them again: if you want "
+        "those of HEAD, say `git checkout -- .` and `dvc checkout`"
+    )
+
+
 def is_demo(project: Path) -> bool:
     """Whether data/raw.dvc of `project` tracks the demo data."""
     tracked = project / TRACKED

@@ -39,8 +39,9 @@ def as_markdown() -> str:
     lines += [
         "",
         "Test accuracy with 95 % intervals. `darkroom compare HEAD NAME` says whether a difference is more than chance;",
+        "`dvc exp show` has all metrics and params.",
     ]
-    return "\n".join([*lines, "`dvc exp show` has all metrics and params."])
+    return "\n".join(lines)
 
 
 def _experiments(head: str) -> dict[str, str]:
