@@ -70,10 +70,11 @@ pr-report: setup
 	  $(if $(REBUILT),--rebuilt "$(REBUILT)")
 
 # Compares the speed with fastai, plain PyTorch and the bare training step. QUICK=1 takes 5 minutes after `make` and writes
-# nothing. fastai is installed into a second environment, which also sees the packages of the first.
+# nothing. fastai is installed into a second environment, which also sees the packages of the first. TIMM: a copy of timm's repository,
+# whose train script then takes part.
 bench: all .venv-bench/ready
 	@$(BIN)/python benchmarks/throughput.py --peers .venv-bench/bin/python $(if $(QUICK),--rounds 1)
-	@$(if $(QUICK),,$(BIN)/python benchmarks/time_to_accuracy.py --peers .venv-bench/bin/python)
+	@$(if $(QUICK),,$(BIN)/python benchmarks/time_to_accuracy.py --peers .venv-bench/bin/python $(if $(TIMM),--timm "$(TIMM)"))
 	@$(if $(QUICK),,$(BIN)/python benchmarks/stages.py)
 	@$(if $(QUICK),,$(BIN)/python benchmarks/busy.py)
 	@$(BIN)/python benchmarks/overhead.py $(if $(QUICK),--rounds 1)

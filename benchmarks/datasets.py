@@ -1,4 +1,7 @@
-"""Three data sets that need no download: the demo, scikit-learn's digits, and characters in the fonts that matplotlib brings."""
+"""Data sets that need no download: the demo, scikit-learn's digits, characters in the fonts that matplotlib brings, and emoji.
+
+The emoji need Debian's packages fonts-noto-color-emoji and unicode-data.
+"""
 
 from pathlib import Path
 
@@ -11,12 +14,14 @@ from darkroom.data import demo
 
 FACES = {"sans": "DejaVu Sans", "mono": "DejaVu Sans Mono", "serif": "DejaVu Serif", "stix": "STIXGeneral"}
 SIZES = (30, 36, 42, 48)  # points
+EMOJI_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+EMOJI_LIST = Path("/usr/share/unicode/emoji/emoji-test.txt")
 CHARACTERS = [chr(code) for code in range(33, 127)] + [chr(code) for code in range(0xC0, 0x100)]
 
 
 def lay_out(name: str, folder: Path) -> None:
-    """Write the images of `name` (demo, digits or typefaces) to `folder`, a folder per class."""
-    {"demo": demo.lay_out, "digits": _digits, "typefaces": _typefaces}[name](folder)
+    """Write the images of `name` (demo, digits, typefaces or emoji) to `folder`, a folder per class."""
+    {"demo": demo.lay_out, "digits": _digits, "typefaces": _typefaces, "emoji": _emoji}[name](folder)
 
 
 def _digits(folder: Path) -> None:
@@ -41,3 +46,24 @@ def _typefaces(folder: Path) -> None:
                 x, y = 32 + random.integers(-6, 7, 2)
                 ImageDraw.Draw(picture).text((x, y), character, 0, font, anchor="mm")
                 picture.save(folder / label / f"{ord(character):03d}-{size}.png")
+
+
+def _emoji(folder: Path) -> None:
+    """Coloured drawings of 136 x 128 pixels on white, one per emoji of a single character. The classes are Unicode's groups."""
+    font = ImageFont.truetype(EMOJI_FONT, 109)  # the only size that the font has
+    group = ""
+    for line in EMOJI_LIST.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# group:"):
+            group = line.split(":")[1].strip().replace(" & ", "-")
+        points = line.split(";")[0].split()
+        # U+FE0F only asks for the coloured form.
+        if (
+            "; fully-qualified" not in line
+            or len([point for point in points if point != "FE0F"]) > 1
+            or group == "Flags"
+        ):
+            continue
+        (folder / group).mkdir(parents=True, exist_ok=True)
+        picture = Image.new("RGB", (136, 128), "white")
+        ImageDraw.Draw(picture).text((0, 0), chr(int(points[0], 16)), font=font, embedded_color=True)
+        picture.save(folder / group / f"{points[0]}.png")
