@@ -54,7 +54,7 @@ CANDIDATES: dict[str, dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         "as it is": ({}, {}),
         # No candidate: what BatchNorm by shard costs. The params of this project have four shards.
         "1 shard": ({}, {"shards": 1}),
-        # val still rises at the end: 30 epochs in the time of 20.
+        # val still rises at the end: 30 epochs in the time of 20. On the demo only: the last block has nothing left of 48 px.
         "20 of 30 epochs small": ({"epochs": 30}, {"small_epochs": 20}),
         # As for finetune; a network without prior knowledge gains most from more various images.
         "mixup, 0.2": ({}, {"mixup": 0.2}),
@@ -65,6 +65,7 @@ CANDIDATES: dict[str, dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         "label smoothing, 0.1": ({"label_smoothing": 0.1}, {}),
     },
 }
+IMPOSSIBLE = {("digits", "20 of 30 epochs small"), ("typefaces", "20 of 30 epochs small")}
 
 
 def main() -> None:
@@ -86,7 +87,7 @@ def main() -> None:
         (one, model, name)
         for one, model in product(options.sets, options.only)
         for name in CANDIDATES[model]
-        if not options.candidates or name in options.candidates
+        if (not options.candidates or name in options.candidates) and (one, name) not in IMPOSSIBLE
     ]
     jobs = [
         [*name, fold, *CANDIDATES[name[1]][name[2]]]

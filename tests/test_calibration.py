@@ -33,6 +33,11 @@ def test_the_temperature_is_that_of_the_draw_and_of_scipy() -> None:
     assert found == pytest.approx(math.exp(best.x), rel=5e-3)  # three digits
 
 
+def test_a_val_without_mistakes_does_not_make_answers_surer() -> None:
+    logits, _ = drawn(np.random.default_rng(0), 15)
+    assert fit_temperature(logits, logits[0].argmax(1)) == 1
+
+
 def test_views_are_averaged_after_the_softmax() -> None:
     logits = torch.tensor([[[2.0, 0.0]], [[0.0, 0.0]]])
     expected = (1 / (1 + math.exp(-1)) + 0.5) / 2

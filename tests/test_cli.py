@@ -7,6 +7,8 @@ import pytest
 
 from conftest import STAGE, darkroom, run, set_params
 from darkroom import runner
+from darkroom.rebuild import params_check
+from darkroom.system.errors import UserError
 
 
 def test_unknown_stage(tmp_path: Path) -> None:
@@ -30,6 +32,25 @@ def test_every_command_has_its_help(tmp_path: Path) -> None:
 def test_the_command_wants_the_top_folder(command: str, tmp_path: Path) -> None:
     assert "run from the project's top folder" in darkroom(command, cwd=tmp_path, code=2)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.fast
+def test_all_params_can_be_checked_before_anything_runs(folder: Path) -> None:
+    """Also those of the last stage, which `dvc repro` would reach after minutes."""
+    params_check.check()
+    assert params_check.is_changed()  # nothing has run
+    set_params(folder, {"evaluate": {"merge": "-(defective"}})
+    with pytest.raises(UserError, match=r"evaluate.merge: '-\(defective' is not a regular expression"):
+        params_check.check()
+    (folder / "params.yaml").write_text("run:\n  seed:1\n  threads: 2\n")
+    with pytest.raises(UserError, match=r"params.yaml is not valid YAML, mend it: .* line 3"):
+        params_check.is_changed()
+
+
+def test_a_mistake_in_params_is_found_before_the_first_stage(copy: Path) -> None:
+    set_params(copy, {"split": {"salt": "other"}, "evaluate": {"bins": "many"}})
+    assert "params.yaml: evaluate.bins is 'many'" in run("darkroom", "run", cwd=copy, code=2)
+    assert run("git", "status", "--porcelain", cwd=copy).split() == ["M", "params.yaml"]
 
 
 def test_an_emptied_data_set_is_not_taken_for_new_data(copy: Path) -> None:

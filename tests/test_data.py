@@ -240,14 +240,32 @@ def die_at_217(number: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_the_same_bytes_under_two_labels(folder: Path) -> None:
+def test_the_same_bytes_under_two_labels(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     twin = folder / "data/raw/digit-1/twin.png"
     twin.write_bytes((folder / "data/raw/digit-0/000.png").read_bytes())
     stage("split")
+    assert "are the same bytes under different labels; all are used until you remove some" in capsys.readouterr().out
     assert files.read_json("metrics/split.json")["conflicts"] == 1
     set_params(folder, {"split": {"on_conflict": "fail"}})
     with pytest.raises(UserError, match=r"digit-0/000.png.*digit-1/twin.png.*different labels"):
         stage("split")
+
+
+def test_the_classes_are_named_and_long_lists_cut(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sides that were taken for classes, and an empty class folder, are seen at once."""
+    raw = folder / "data/raw"
+    (raw / "digit-0").rename(raw / "train")
+    (raw / "digit-1").rename(raw / "test")
+    (raw / "empty").mkdir()
+    for number in range(30):
+        (raw / f"train/{number}.txt").touch()
+    stage("split")
+    printed = capsys.readouterr().out
+    assert "3 classes (images): digit-2 30, test 30, train 30\n" in printed
+    assert "set split.mode to folders" in printed
+    assert "left out: 'data/raw/empty' has no file" in printed
+    assert printed.count("is not named as an image") == 20
+    assert "... and 10 more files: data/manifest.csv has all" in printed
 
 
 def twice(folder: Path) -> None:

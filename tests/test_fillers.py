@@ -182,7 +182,7 @@ def test_sixteen_classes_of_3_to_247_images(folder: Path, capsys: pytest.Capture
 def test_a_class_of_two_images_is_trained_and_not_measured(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in sorted((folder / "data/raw/digit-1").iterdir())[2:]:
         path.unlink()
-    set_params(folder, {"tsne": {"perplexity": 2}})
+    set_params(folder, {"tsne": {"perplexity": 1000}})
     stage("split")
     assert (
         "class 'digit-1' (2 images) has none in val and test: nothing is measured on it there"
@@ -191,6 +191,7 @@ def test_a_class_of_two_images_is_trained_and_not_measured(folder: Path, capsys:
     assert [row["split"] for row in manifest().values() if row["label"] == "digit-1"] == ["train", "train"]
     for name in ("stats", "train_scratch", "train_finetune", "evaluate", "tsne"):
         stage(name)
+    assert "instead of 1000, because there are" in capsys.readouterr().out
     scores = read_json(folder / "metrics/evaluate.json")["scratch"]
     of_class = next(row for row in read_csv(folder / "plots/per_class.csv") if row["class"] == "digit-1")
     assert (of_class["test_images"], of_class["recall"], of_class["f1"], of_class["few"]) == ("0", "", "", "few")

@@ -180,13 +180,13 @@ def test_mistakes_are_one_sentence(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "other.pth").write_bytes(b"x")
     torch.save({"weight": torch.zeros(1)}, tmp_path / "foreign.pth")
     for words, message in {
-        ("data/split/test", "--model", "nothing"): "models/nothing.pth does not exist",
+        ("data/split/test", "--model", "nothing"): "no model 'nothing': its models are scratch, finetune",
         ("data/split/test", "--model", str(tmp_path / "other.pth")): "other.pth is damaged",
         ("data/split/test", "--model", str(tmp_path / "foreign.pth")): "is not a checkpoint of darkroom's",
         (str(tmp_path / "empty"),): "there is no image in",
         (): "say what to classify",
         ("data/split/test", "--rev", "nowhere"): "Git knows no revision 'nowhere'",
-        ("data/split/test", "--output", str(tmp_path / "no/folder.csv")): "cannot be written",
+        ("data/split/test", "--output", "/proc/no/folder.csv"): "cannot be written",
         ("data/split/test", "--output", "models/scratch.pth"): "there is such a file already",
     }.items():
         done = predict_process(*words, cwd=copy)

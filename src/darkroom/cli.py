@@ -66,12 +66,13 @@ def run(
     """Get data/raw if it is missing, run `dvc repro`, write the model cards, and print the results as a table."""
     from darkroom.data import tracked
     from darkroom.machines import gpus
-    from darkroom.rebuild import cache
+    from darkroom.rebuild import cache, params_check
     from darkroom.report import card, summary, watch
-    from darkroom.system import params
 
     started = time.monotonic()
     git.refuse_elsewhere()
+    if params_check.is_changed() and (code := _anew("check-params")):
+        raise typer.Exit(code)
     tracked.provide_raw()
     if said := gpus.advice(params.load("run", params.Run)):
         print(said)
@@ -86,6 +87,14 @@ def run(
     if said := tracked.returned(known):
         print(said)
     _anew("page")  # in which torch is set up before NumPy is imported
+
+
+@app.command()
+def check_params() -> None:
+    """Check all of params.yaml, without running any stage."""
+    from darkroom.rebuild import params_check
+
+    params_check.check()
 
 
 @app.command()
@@ -137,6 +146,7 @@ def summary() -> None:
     """Print the results as a table, without running any stage."""
     from darkroom.report import summary
 
+    git.refuse_elsewhere()
     print(summary.as_text())
 
 
@@ -253,6 +263,7 @@ def data_diff(
     from darkroom.comparison import data_diff
     from darkroom.data import manifest
 
+    git.refuse_elsewhere()
     for revision in filter(None, (old, new)):
         data_diff.refuse_unsplit(revision)
     before, note = manifest.read(old), ""
@@ -310,6 +321,7 @@ def compare(
     Everything is read from Git. The command needs no images and no models, and takes a few seconds.
     """
     from darkroom.comparison import compare, gate, page, text
+    from darkroom.data import tracked
     from darkroom.results import revision
 
     drops = gate.drops(max_drop or [])
@@ -328,6 +340,8 @@ def compare(
         print(f"darkroom compare: {reason}", file=sys.stderr)
     if head is None and git.read("status", "--porcelain", "--", "dvc.lock"):
         print(WAY_BACK, file=sys.stderr)
+    if head is None and (said := tracked.not_added()):
+        print(said, file=sys.stderr)
     raise typer.Exit(bool(reasons))
 
 

@@ -17,7 +17,9 @@ from darkroom.system import dvc, git, lock, params
 from darkroom.system.errors import UserError
 from darkroom.system.parallel import on_every_core
 
-STALE = f"`{MANIFEST}` is older than `{RAW}`: run `dvc repro split`, which gives each image that is new a side."
+STALE = (
+    f"`{MANIFEST}` is older than `{RAW}`: run `dvc add {RAW}` and `dvc repro split`, which gives each new image a side."
+)
 
 
 def read(old: Sequence[Row]) -> tuple[list[Row], bool]:

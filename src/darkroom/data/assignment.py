@@ -145,7 +145,7 @@ def grouping(group: str | None) -> Callable[[str], str]:
         name: str | None = (found.group(1) if found.re.groups else found.group()) if found else None
         if not name:
             raise UserError(
-                f"split.group in params.yaml, {group!r}, does not match {str(RAW / path)!r}: "
+                f"split.group in params.yaml, '{group}', does not match {str(RAW / path)!r}: "
                 "mend the pattern, or rename the file"
             )
         return name
@@ -155,7 +155,13 @@ def grouping(group: str | None) -> Callable[[str], str]:
 
 def _grouping_by_table() -> Callable[[str], str]:
     table: dict[str | None, str | None] = {}
-    for row in files.read_csv(GROUPS):
+    rows = files.read_csv(GROUPS)
+    columns = {column.removeprefix("\ufeff") for column in rows[0] if column} if rows else set()
+    if rows and not {"path", "group"} <= columns:
+        raise UserError(
+            f"{GROUPS} has the columns {', '.join(sorted(columns))}: name them path and group in its first line"
+        )
+    for row in rows:
         path = row.get("path") or row.get("\ufeffpath")  # Excel puts a mark before the first column's name
         if table.setdefault(path, row.get("group")) != row.get("group"):
             raise UserError(f"{GROUPS} puts {path!r} into two groups: keep one of the rows")

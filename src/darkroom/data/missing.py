@@ -62,12 +62,15 @@ def refuse_in_stage() -> None:
 
 
 def commit_with(tracked: str) -> str | None:
-    """The last commit that changed data/raw.dvc to or from this content. None if HEAD has it, or no commit of any branch."""
+    """The last commit that changed data/raw.dvc to this content. None if HEAD has it, or no commit of any branch."""
     md5 = re.search(r"\bmd5: (\S+)", tracked)
     here = git.show("HEAD", TRACKED.as_posix()) if git.commit("HEAD") else None
     if md5 is None or here is None or md5[0].encode() in here:
         return None
-    return git.read("log", "--all", "--max-count=1", "--format=%h", f"-S{md5[0]}", "--", TRACKED.as_posix()) or None
+    changed = git.read("log", "--all", "--format=%h", f"-S{md5[0]}", "--", TRACKED.as_posix()).split()
+    return next(
+        (commit for commit in changed if md5[0].encode() in (git.show(commit, TRACKED.as_posix()) or b"")), None
+    )
 
 
 def _counts(path: str) -> bool:

@@ -60,6 +60,13 @@ def returned(before: str) -> str:
     )
 
 
+def not_added() -> str:
+    """A line if data/raw is not what data/raw.dvc tracks; "" if it is, or if one of the two is missing."""
+    if not (RAW.exists() and TRACKED.exists()) or dvc.call("status", "--quiet", str(TRACKED), quiet=True) == 0:
+        return ""
+    return f"note: {RAW} has changed since these results: run `dvc add {RAW}` and `darkroom run`"
+
+
 def is_demo(project: Path) -> bool:
     """Whether data/raw.dvc of `project` tracks the demo data."""
     tracked = project / TRACKED
@@ -77,12 +84,13 @@ def is_split(tracked: str, stages: Mapping[str, Any]) -> bool:
 
 
 def _check_changes() -> None:
-    """Print a line if the number of files in data/raw differs from the tracked number. Hidden files do not count.
+    """Print a line if the number of files in data/raw differs from the tracked number, with hidden files and without them.
 
     Raises:
         UserError: data/raw is empty, or it lacks files and is else as it is tracked.
     """
-    present = sum(path.is_file() and not path.name.startswith(".") for path in RAW.rglob("*"))
+    is_hidden = [path.name.startswith(".") for path in RAW.rglob("*") if path.is_file()]
+    present = is_hidden.count(False)
     if not present:
         raise UserError(
             f"{RAW} is empty: put one folder of images per class into it, or remove it to get the tracked images back"
@@ -90,5 +98,8 @@ def _check_changes() -> None:
     tracked = re.search(r"nfiles: (\d+)", TRACKED.read_text(encoding="utf-8")) if TRACKED.exists() else None
     if tracked and int(tracked[1]) > present:
         missing.refuse()
-    if tracked and int(tracked[1]) != present:
+    if tracked and int(tracked[1]) not in (
+        present,
+        len(is_hidden),
+    ):  # a killed DVC leaves hidden files, and a Mac makes some
         print(f"{RAW} has {present} files, but {TRACKED} tracks {tracked[1]}: the change is taken as intended")

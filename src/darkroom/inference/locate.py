@@ -60,6 +60,8 @@ def _path(model: str | None) -> Path:
     if model and _is_path(model):
         return _file(Path(model))
     if params.PARAMS.exists():
+        if model and model not in (names := params.models()):
+            raise UserError(f"this project has no model {model!r}: its models are {', '.join(names)}")
         return Path(f"models/{model or _chosen_by_val(reader(None), 'this project')}{CHECKPOINT}")
     if model:
         beside = Path(f"{model}{CHECKPOINT}")

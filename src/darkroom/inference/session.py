@@ -71,9 +71,10 @@ def limits_at(asked: predictor.Predictor, error_rate: float) -> conformal.Limits
     """What decides whether the model answers. Says on standard error if val has too few images for this error rate."""
     limits = conformal.limits_of(asked.known, len(asked.classes), error_rate)
     if not all(map(math.isfinite, limits.scores)):
+        count = len(asked.known[0])
         print(
-            f"val has too few images to promise an error rate of {error_rate:g}: every answer is unsure or unknown; "
-            "ask for a higher --error-rate",
+            f"val has too few images ({count}) to promise an error rate of {error_rate:g}: every answer is unsure or unknown; "
+            f"ask for --error-rate {math.ceil(1000 / (count + 1)) / 1000:g} or more",
             file=sys.stderr,
         )
     return limits
@@ -90,6 +91,7 @@ def _target(path: Path | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8", errors="surrogateescape", newline="\n") as stream:
             yield stream
     except FileExistsError:

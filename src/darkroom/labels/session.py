@@ -8,7 +8,7 @@ import numpy as np
 
 from darkroom.data import archives, manifest
 from darkroom.data import folds as divide
-from darkroom.data.layout import MANIFEST, RAW, SIDES
+from darkroom.data.layout import MANIFEST, RAW, SIDES, TRACKED
 from darkroom.data.manifest import Row
 from darkroom.inference import settings
 from darkroom.labels import features, folds, ranking
@@ -31,6 +31,10 @@ def run(top: int) -> None:
     rows = [row for row in manifest.read(None) if not row.reason]
     if not rows:
         raise UserError(f"{MANIFEST} lists no image: run `dvc repro split`")
+    if not RAW.is_dir():
+        raise UserError(
+            f"{RAW} is missing: `dvc pull {TRACKED}` gets the images from the remote, and `make` the demo's"
+        )
     if moved := [row.path for row in rows if not archives.exists(RAW / row.path)]:
         raise UserError(
             f"{RAW} no longer has {moved[0]!r} ({len(moved):,} images of {MANIFEST} are gone or have another label): run "

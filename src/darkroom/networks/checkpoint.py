@@ -126,7 +126,9 @@ def read_torch_file(source: str | Path) -> Any:
     try:
         return torch.load(source, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"{source} does not exist: check its name, or run `dvc repro`") from None
+        raise UserError(
+            f"{source} does not exist: check its name; `dvc pull` gets the models of a project, `dvc repro` builds them"
+        ) from None
     except pickle.UnpicklingError:
         raise UserError(
             f"{source} is damaged, or holds more than tensors, so that loading it could run code: save a plain state dict"

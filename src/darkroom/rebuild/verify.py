@@ -318,7 +318,7 @@ def _changed(tree: Any, changes: Sequence[str]) -> dict[str, Any]:
         parent = value_at(tree, section)
         try:
             value = params.parse(text)
-        except yaml.YAMLError:
+        except UserError:
             equals = ""
         if not (equals and isinstance(parent, dict) and last in parent):
             raise UserError(f"--set {change!r}: say section.key=value, with a key that {params.PARAMS} has")

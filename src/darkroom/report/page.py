@@ -204,6 +204,7 @@ def _provenance(revision: Revision) -> dict[str, Any]:
     return {
         "provenance": rows,
         "commit": commit[:10],
+        "is_committed": revision.commit is not None,
         "params": (read(str(params.PARAMS)) or b"").decode("utf-8", "replace"),
         "cards": [(title, layout.as_html(text.decode("utf-8", "replace"))) for title, text in cards if text],
     }

@@ -34,8 +34,11 @@ def as_text(seconds: float | None = None) -> str:
         if all(metric in scores[name] for name in names):
             lines.append(f"{title:26}" + "".join(f"{with_interval(scores[name][metric]):>24}" for name in names))
     lines += ["", *verdicts(scores, titles), "", *classes(per_class.load(), titles), ""]
-    lines.append("As a page: `darkroom page`; charts: plots/*.png; all figures: metrics/*.json.")
-    if seconds is not None:
+    charts = "charts: plots/*.png; all figures: metrics/*.json."
+    if seconds is None:
+        lines.append(f"As a page: `darkroom page`; {charts}")
+    else:
+        lines.append(charts.capitalize())
         lines.append(f"It took {seconds // 60:.0f} min {seconds % 60:.0f} s.")
     return "\n".join(lines)
 

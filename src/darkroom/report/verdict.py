@@ -1,6 +1,6 @@
 """What a reader of the results should know first: which model is better, and what to watch."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -62,6 +62,7 @@ def to_watch(revision: Revision, suspects: Sequence[Suspect], of_models: OfModel
         *_weakest(revision, of_models),
         *_calibration(revision),
         *_leaks(revision),
+        *_conflicts(revision),
         *_left_out(revision),
         *_suspected(suspects),
         *_numbers(revision),
@@ -95,9 +96,21 @@ def _calibration(revision: Revision) -> Iterator[Note]:
 def _leaks(revision: Revision) -> Iterator[Note]:
     count = len(revision.look_alikes)
     if count:
-        yield Note(f"{count:,} test images have a look-alike in train, which makes them easy.", "#look-alikes")
+        yield Note(f"{count:,} test images have a look-alike in train, which may make them easy.", "#look-alikes")
     else:
         yield Note("No test image has a look-alike in train.", "#look-alikes")
+
+
+def _conflicts(revision: Revision) -> Iterator[Note]:
+    labels: dict[str, set[str]] = defaultdict(set)
+    for row in revision.manifest:
+        if not row.reason:
+            labels[row.sha256].add(row.label)
+    if count := sum(len(of_content) > 1 for of_content in labels.values()):
+        yield Note(
+            f"{count:,} images are there under two labels: `darkroom review --only conflicts` shows them.",
+            "#provenance",
+        )
 
 
 def _left_out(revision: Revision) -> Iterator[Note]:

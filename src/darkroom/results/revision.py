@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from darkroom.data import manifest as manifest_file
 from darkroom.data.layout import RAW, TRACKED
@@ -109,7 +108,7 @@ def load(name: str | None) -> Revision:
         return data.decode("utf-8", "surrogateescape")
 
     tree, locked = _params_and_lock(text(str(params.PARAMS)), text(str(lock.LOCK)), shown)
-    listed = params.parse(text(str(pipeline.PIPELINE)))["stages"]
+    listed = params.parse(text(str(pipeline.PIPELINE)), f"{pipeline.PIPELINE} of {shown}")["stages"]
     # DVC keeps the entries of stages that were removed.
     stages = {name: entry for name, entry in locked.items() if name in listed}
     manifest = manifest_file.read(commit)
@@ -153,15 +152,16 @@ def _params_and_lock(text: str, locked: str, shown: str) -> tuple[dict[str, Any]
     Raises:
         UserError: One of them is damaged.
     """
+    tree = params.parse(text, f"params.yaml of {shown}")
     try:
-        tree, stages = params.parse(text), lock.parse(locked)
+        stages = lock.parse(locked)
         bins, merge = tree["evaluate"]["bins"], tree["evaluate"]["merge"]
         if not (isinstance(bins, int) and bins > 1 and isinstance(merge, str | None)):
             raise ValueError("evaluate.bins or evaluate.merge is out of range")
         params.pattern(merge)
         for stage in stages.values():
             lock.inputs(stage), lock.outs(stage)
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"params.yaml or dvc.lock of {shown} is damaged ({reason}): restore both files from one commit"

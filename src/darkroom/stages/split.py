@@ -17,7 +17,7 @@ from darkroom.data import archives, assignment, folds, groups, leaks, missing, s
 from darkroom.data import fillers as fillers_of_sides
 from darkroom.data.assignment import Image, Ratio
 from darkroom.data.images import open_rgb, shrunk
-from darkroom.data.layout import GROUPS, MANIFEST, RAW, SIDES, SPLIT, in_side
+from darkroom.data.layout import GROUPS, MANIFEST, RAW, SIDES, SPLIT, in_side, is_system_file
 from darkroom.data.survey import LONGEST, Found, survey, written
 from darkroom.pictures import split as pictures
 from darkroom.system import files, inputs, params
@@ -25,6 +25,7 @@ from darkroom.system.errors import UserError
 from darkroom.system.parallel import in_threads
 
 SHOWN = 12  # pairs of look-alikes in the picture
+LISTED = 20  # lines of one kind that are printed
 MANY = 1000  # pairs of look-alikes; with more, split says how to read them
 UNFIT = re.compile(r'[\x00-\x1f\x7f<>"|]')  # in a class name: DVC writes them as they are into its HTML and Markdown
 
@@ -67,6 +68,7 @@ def main() -> None:
     missing.refuse_in_stage()
     found = survey_raw(choices)
     every = usable(found, choices)
+    report_classes(every, choices)
     conflicts = report_conflicts(every, choices)
     assigned, fillers = assign(every, choices)
     copies = parted_copies(every, assigned)
@@ -121,9 +123,19 @@ def survey_raw(choices: Params) -> list[Found]:
             f"{str(RAW / damaged[0].path)!r} {damaged[0].reason}: replace it, or move it out of {RAW}, if you can do without all "
             "of its images"
         )
-    for file in bad:
-        print(f"left out: {str(RAW / file.path)!r} {file.reason}")
+    print_some([f"left out: {str(RAW / file.path)!r} {file.reason}" for file in bad], f"files: {MANIFEST} has all")
+    with_files = {file.path.split("/")[0] for file in found}
+    for folder in sorted(RAW.iterdir()):
+        if folder.is_dir() and folder.name not in with_files and not is_system_file(folder.name):
+            print(f"left out: {str(folder)!r} has no file")
     return found
+
+
+def print_some(lines: Sequence[str], rest: str) -> None:
+    """Print the first `LISTED` lines, and how many more there are. `rest` says of what, and where they are."""
+    print("\n".join(lines[:LISTED]), end="\n" if lines else "")
+    if len(lines) > LISTED:
+        print(f"... and {len(lines) - LISTED:,} more {rest}")
 
 
 def check_class_names(found: Sequence[Found], depth: int) -> None:
@@ -179,6 +191,17 @@ def usable(found: Sequence[Found], choices: Params) -> list[Image]:
     return images
 
 
+def report_classes(images: Sequence[Image], choices: Params) -> None:
+    """Print the classes. Names of sides are probably no classes."""
+    found = sorted(Counter(image.label for image in images).items())
+    some = ", ".join(f"{label} {total:,}" for label, total in found[:LISTED])
+    print(f"{len(found):,} classes (images): {some}{', ...' if len(found) > LISTED else ''}")
+    if choices.mode != "folders" and {"train", "test"} <= dict(found).keys():
+        print(
+            f"{RAW} has the classes train and test: if they are sides of a split, set split.mode to folders in params.yaml"
+        )
+
+
 def check_labels(labels: Sequence[str]) -> None:
     """Check the names of classes that archives give.
 
@@ -229,8 +252,8 @@ def parted_copies(images: Sequence[Image], sides: Sequence[str]) -> dict[str, st
         images[index].path: f"is an exact copy of {images[other].path!r}, which is in {sides[other]}"
         for index, other in parted.items()
     }
-    for path, reason in reasons.items():
-        print(f"left out: {str(RAW / path)!r} {reason}")
+    lines = [f"left out: {str(RAW / path)!r} {reason}" for path, reason in reasons.items()]
+    print_some(lines, f"copies: {MANIFEST} has all")
     return reasons
 
 
@@ -326,14 +349,17 @@ def report_conflicts(images: Sequence[Image], choices: Params) -> int:
         UserError: A content has two labels, and `on_conflict` is fail.
     """
     conflicts = leaks.conflicts([image.sha256 for image in images], [image.label for image in images])
-    for group in conflicts:
-        names = " and ".join(repr(str(RAW / images[index].path)) for index in group)
-        if choices.on_conflict == "fail":
-            raise UserError(
-                f"{names} are the same bytes under different labels: keep the right one, "
-                "or set split.on_conflict to report in params.yaml"
-            )
-        print(f"conflict: {names} are the same bytes under different labels")
+    names = [" and ".join(repr(str(RAW / images[index].path)) for index in group) for group in conflicts]
+    if names and choices.on_conflict == "fail":
+        raise UserError(
+            f"{names[0]} are the same bytes under different labels: keep the right one, "
+            "or set split.on_conflict to report in params.yaml"
+        )
+    lines = [
+        f"conflict: {one} are the same bytes under different labels; all are used until you remove some"
+        for one in names
+    ]
+    print_some(lines, "conflicts: `darkroom review --only conflicts` shows all")
     return len(conflicts)
 
 

@@ -35,8 +35,9 @@ def main() -> None:
     chosen = choose({side: list_images(SPLIT / side) for side in ("train", "test")}, choices.max_images)
     names, titles, features = zip(*features_of_models(chosen, run), strict=True)
     # One thread per model: sums that are shared among threads round differently.
+    perplexity = fitting(choices.perplexity, len(features[0]))
     with threadpool_limits(1):
-        maps = list(in_threads(lambda of_model: embed(of_model, choices.perplexity, run.seed), features))
+        maps = list(in_threads(lambda of_model: embed(of_model, perplexity, run.seed), features))
     images = [(path.split("/", 1)[0], side, path) for side, paths in chosen.items() for path in paths]
     points = [
         pictures.Point(name, *image, float(x), float(y))
@@ -81,6 +82,15 @@ def choose(paths: dict[str, list[str]], limit: int) -> dict[str, list[str]]:
     return {side: of_side for side, of_side in chosen.items() if of_side}
 
 
+def fitting(perplexity: float, images: int) -> float:
+    """A perplexity that so many images allow: it must be less than their number. Says so if it is another one."""
+    if perplexity < images:
+        return perplexity
+    lower = (images - 1) / 3
+    print(f"the perplexity is {lower:g} instead of {perplexity:g}, because there are {images} images")
+    return lower
+
+
 def embed(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
     """Barnes-Hut t-SNE (van der Maaten 2014) of the first principal components, by scikit-learn.
 
@@ -91,14 +101,7 @@ def embed(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
 
     Returns:
         float32 (N, 2).
-
-    Raises:
-        UserError: The perplexity is too high for so few images.
     """
-    if perplexity >= len(features):
-        raise UserError(
-            f"tsne.perplexity in params.yaml is {perplexity:g}, but there are {len(features)} images: make it less"
-        )
     components = min(COMPONENTS, *features.shape)
     reduced = PCA(components, svd_solver="full").fit_transform(features.astype(np.float64))
     positions: np.ndarray = TSNE(

@@ -24,7 +24,7 @@ def read(root: Path = Path()) -> dict[str, Any]:
 
 def parse(text: str) -> dict[str, Any]:
     """The stages of a dvc.lock by name, with numbers as DVC reads them (YAML 1.2)."""
-    stages: dict[str, Any] = params_file.parse(text)["stages"]
+    stages: dict[str, Any] = params_file.parse(text, str(LOCK))["stages"]
     return stages
 
 

@@ -146,14 +146,22 @@ def read(path: Path) -> Any:
         UserError: It is not YAML.
     """
     try:
-        return parse(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML, mend it: {' '.join(str(error).split())}") from None
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8, mend it: {error}") from None
+    return parse(text, str(path))
 
 
-def parse(text: str) -> Any:
-    """The content of YAML text, with numbers as in YAML 1.2."""
-    return yaml.load(text, Loader=_Loader)
+def parse(text: str, name: str = str(PARAMS)) -> Any:
+    """The content of YAML text, with numbers as in YAML 1.2. `name` is what a message calls it.
+
+    Raises:
+        UserError: It is not YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{name} is not valid YAML, mend it: {' '.join(str(error).split())}") from None
 
 
 def pattern(text: str | None) -> str | None:
@@ -165,7 +173,7 @@ def pattern(text: str | None) -> str | None:
     try:
         re.compile(text or "")
     except re.error as error:
-        raise ValueError(f"{text!r} is not a regular expression ({error}): mend it, or say null") from None
+        raise ValueError(f"'{text}' is not a regular expression ({error}): mend it, or say null") from None
     return text
 
 

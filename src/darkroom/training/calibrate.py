@@ -32,6 +32,8 @@ def calibrate(model: Classifier, about: About, train: Folder, val: Folder, run: 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature with the lowest mean cross-entropy of the averaged probabilities, to three digits.
 
+    If the model makes no mistake, it is at least 1: val then says nothing against any certainty, and the lowest one would win.
+
     It is searched on a grid that becomes finer around the best value: SciPy's search would make every training depend on the pins
     of the charts' packages.
 
@@ -44,12 +46,14 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     def loss(temperature: float) -> float:
         return float(-calibrated(logits, temperature)[images, labels].clamp(min=1e-12).log().mean())
 
+    is_right = calibrated(logits, 1.0).argmax(1) == labels
+    least = 1.0 if is_right.all() else 0.0
     low, high = np.log(TEMPERATURES)
     for _ in range(3):
         grid = np.linspace(low, high, 41)
         best = grid[np.argmin([loss(float(np.exp(value))) for value in grid])]
         low, high = best - (grid[1] - grid[0]), best + (grid[1] - grid[0])
-    return float(f"{np.exp(best):.3g}")
+    return max(float(f"{np.exp(best):.3g}"), least)
 
 
 def space_of(features: Tensor) -> Space:
