@@ -161,11 +161,12 @@ def as_table(rows: list[dict[str, Any]]) -> str:
 
 
 def percent(of_folds: np.ndarray, sign: str) -> str:
-    """The mean over folds in percent, with its 95 % interval if there are two or more."""
-    if len(of_folds) < 2:
-        return f"{100 * of_folds.mean():{sign}.1f}" if len(of_folds) else ""
+    """The mean over folds in percent, with its 95 % interval from three folds on: that of two is as wide as the scale."""
+    if not len(of_folds):
+        return ""
     mean = means.over_folds(of_folds, SHARE)
-    return f"{100 * mean.value:{sign}.1f} ± {100 * (mean.high - mean.value):.1f}"
+    half = f" ± {100 * (mean.high - mean.value):.1f}" if len(of_folds) > 2 else ""
+    return f"{100 * mean.value:{sign}.1f}{half}"
 
 
 if __name__ == "__main__":
