@@ -133,6 +133,11 @@ def test_cross_validation_goes_on_after_it_was_killed_and_compares(digits: Path)
     commit(digits, "Groups")
     head = run("git", "rev-parse", "HEAD", cwd=digits).strip()
     words = ("darkroom", "crossval", "--folds", "2", "--stage", "train_scratch")
+    run("git", "remote", "add", "darkroom", digits, cwd=digits)  # as docs/how-to/own-project.md calls it
+    for against, message in (("HEAD", "is HEAD itself"), ("nowhere", "Git knows no revision 'nowhere'")):
+        printed = run(*words, "--against", against, cwd=digits, code=2)
+        assert message in printed
+        assert "Running stage" not in printed
     process = subprocess.Popen(
         [*words, "--jobs", "1"], cwd=digits, env=surroundings(), stdout=subprocess.PIPE, text=True
     )

@@ -153,7 +153,7 @@ def test_sixteen_classes_of_3_to_247_images(folder: Path, capsys: pytest.Capture
     extra = [row for row in first.values() if row["filler"]]
     assert {row["filler"] for row in extra} == {"not pinned"}
     assert counts["fillers_not_pinned"] == len(extra) > 0
-    assert f"{len(extra)} images are not where their hash says" in capsys.readouterr().out
+    assert f"because their class is small: {len(extra)}; `darkroom pin`" in capsys.readouterr().out
 
     assert pin_all() > len(extra)
     assert pin_all() == 0

@@ -75,8 +75,10 @@ def test_images_of_both_branches(small: Path) -> None:
         run("dvc", "repro", "-q", cwd=small)
         commit(small, name)
     assert "in conflict: data/raw.dvc" in run("darkroom", "merge", "theirs", cwd=small, code=2)
-    script = commands("merging.md", "Both branches changed the images")
-    run("bash", "-ec", script.strip().removesuffix("darkroom merge"), cwd=small)
+    begun, added = commands("merging.md", "Both branches changed the images").split("dvc add data/raw\n")
+    run("bash", "-ec", f"{begun}git add data/raw.dvc", cwd=small)  # as if `dvc add` had failed
+    assert "are of neither side, and the merge would remove them" in run("darkroom", "merge", cwd=small, code=2)
+    run("bash", "-ec", "dvc add -q data/raw\n" + added.replace("darkroom merge\n", ""), cwd=small)
     files = [path.name for path in (small / "data/raw").rglob("*.png")]
     assert {name.split("-")[0] for name in files} >= {"theirs", "ours"}
     assert "data/raw.dvc" not in run("git", "diff", "--name-only", "--diff-filter=U", cwd=small)

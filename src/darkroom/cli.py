@@ -226,7 +226,7 @@ def merge(
 
     if not (results := merge.begin(branch)):
         print(
-            "one side has nothing of its own, so that Git needs no commit: `dvc checkout` gets the files that belong to HEAD"
+            "nothing is left to merge: one side has all of the other; `dvc checkout` gets the files that belong to HEAD"
         )
         return
     if code := dvc.call("repro") or _anew("card"):  # by the merged code, which may differ from this one

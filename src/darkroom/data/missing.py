@@ -56,7 +56,7 @@ def refuse_in_stage() -> None:
     if other := commit_with(now):
         raise UserError(
             f"{RAW} has the images of the commit {other}, and {TRACKED} tracks others: get these by `dvc checkout {TRACKED}` (or "
-            f"`dvc pull {TRACKED}`, if they are in the remote alone), or say by `dvc add {RAW}` that you want the former"
+            f"with the results by `dvc pull --run-cache`, from the remote), or say by `dvc add {RAW}` that you want the former"
         )
     files.write_bytes(TRACKED, now.encode())
 

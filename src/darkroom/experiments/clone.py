@@ -15,6 +15,7 @@ from darkroom.system.errors import UserError
 
 FOLDER = Path(".darkroom/clones")
 LOCAL = Path(".dvc/config.local")
+ORIGIN = "clone-of-darkroom"  # a name that no remote of the user has
 COPIED = ("user.", "remote.")  # sections of Git's settings that the commits of experiments and `exp.auto_push` need
 
 
@@ -116,7 +117,7 @@ def _fill(folder: Path, commit: str) -> Path:
     top = git.read("rev-parse", "--show-toplevel")
     settings = (entry.partition("\n") for entry in git.read("config", "--local", "--null", "--list").split("\0"))
     kept = [f"--config={key}={value}" for key, _, value in settings if key.startswith(COPIED)]
-    git.read("clone", "--quiet", "--no-checkout", "--origin=darkroom", *kept, top, str(folder))
+    git.read("clone", "--quiet", "--no-checkout", f"--origin={ORIGIN}", *kept, top, str(folder))
     git.read("checkout", "--quiet", "--detach", commit, cwd=folder)
     # With them, DVC refuses a name that an experiment of this commit has already.
     there = f"{_baseline(commit)}/*"

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from darkroom.data.folds import HELD_OUT, Fold
+from darkroom.data.layout import TRACKED
 from darkroom.data.manifest import Row
 from darkroom.evaluation import means, metrics, said
 from darkroom.evaluation.means import Mean
@@ -23,7 +24,7 @@ from darkroom.experiments.clone import Clone
 from darkroom.experiments.members import Member
 from darkroom.networks import checkpoint
 from darkroom.stages import evaluate
-from darkroom.system import dvc, files, params
+from darkroom.system import dvc, files, git, params
 from darkroom.system.errors import UserError
 
 TABLE = Path("report/crossval.csv")
@@ -97,6 +98,8 @@ def crossval(plan: Plan, jobs: int | None) -> str:
     Raises:
         UserError: A run failed, a name is unknown, or the folds of the two revisions hold other images.
     """
+    if plan.against is not None:
+        _refuse_against(plan)
     changed = {setting.lstrip("+").partition("=")[0] for setting in plan.settings}
     if own := sorted(changed & {"run.seed", "split.fold"}):
         raise UserError(f"--set {own[0]}: the folds and repeats set it themselves; leave it out")
@@ -111,6 +114,22 @@ def crossval(plan: Plan, jobs: int | None) -> str:
     write(found)
     refuse_other_images(base, found, plan.against)
     return f"{as_markdown(found, bins)}\n{difference_as_markdown(base, found, bins, plan.against)}"
+
+
+def _refuse_against(plan: Plan) -> None:
+    """Refuse, before anything trains, a revision with which HEAD cannot be compared.
+
+    Raises:
+        UserError: There is no such revision, it is HEAD with the same params, or it has other images.
+    """
+    head, other = dvc.commit("HEAD"), dvc.commit(str(plan.against))
+    if head == other and not plan.settings:
+        raise UserError(f"--against {plan.against} is HEAD itself: name another revision, or change a param by --set")
+    if git.show(head, TRACKED.as_posix()) != git.show(other, TRACKED.as_posix()):
+        raise UserError(
+            f"--against {plan.against}: its {TRACKED} tracks other images than that of HEAD, and only revisions with the same "
+            "images can be compared"
+        )
 
 
 def _models(plan: Plan, head: Clone) -> tuple[list[str], int]:

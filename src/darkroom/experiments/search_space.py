@@ -76,7 +76,9 @@ def _check_form(path: Path, stage: str, key: str, dimension: Dimension, current:
     """
     low, high = dimension.low, dimension.high
     has_range = low is not None and high is not None and low < high and (low > 0 or not dimension.log)
-    if current is None or isinstance(current, dict) or has_range == bool(dimension.choices):
+    if current is None:
+        raise UserError(f"{path}: params.{key}: params.yaml has no such param: mend its spelling")
+    if isinstance(current, dict) or has_range == bool(dimension.choices):
         raise UserError(
             f"{path}: params.{key}: name a param, with `low` and a larger `high`, or with `choices`; `low` must be above 0 if "
             "`log` is true"

@@ -115,7 +115,7 @@ def imagenet_model(name: str) -> nn.Module:
                 f"timm does not make '{plain}' ({error}): mend train_finetune.backbone in params.yaml"
             ) from None
         return model
-    close = get_close_matches(plain, [*_torchvision_names(), *timm.list_models()], n=3)
+    close = get_close_matches(plain, {*_torchvision_names(), *timm.list_models()}, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "timm.list_models() lists hundreds"
     raise UserError(
         f"neither torchvision nor timm has a backbone '{name}': mend train_finetune.backbone in params.yaml; {hint}"

@@ -5,6 +5,8 @@ they fit together, and `dvc repro` then makes those that the merged images, para
 driver, but the merge button of a forge knows none.
 """
 
+import json
+from pathlib import Path
 from typing import Any
 
 from darkroom.evaluation import seed_runs
@@ -22,7 +24,7 @@ def begin(revision: str | None) -> list[str]:
 
     Raises:
         UserError: No merge is under way, Git refuses to begin one, files that people write are in conflict or have changes that
-            are not part of the merge, or what DVC tracks is not to be had.
+            are not part of the merge, or what DVC tracks is not to be had, or would be lost.
     """
     git.refuse_elsewhere()
     if revision is not None and not _begin(revision):
@@ -32,9 +34,12 @@ def begin(revision: str | None) -> list[str]:
     results = _results()
     _take_ours(results)
     if conflicts := _listed("diff", "--name-only", "--diff-filter=U"):
+        images = (
+            "; docs/how-to/merging.md says how to mend a .dvc file, as the last one" if _tracking(conflicts) else ""
+        )
         raise UserError(
             f"in conflict: {', '.join(conflicts)}: mend them and `git add` them, then say `darkroom merge` without a branch "
-            "(`git merge --abort` goes back)"
+            f"(`git merge --abort` goes back{images})"
         )
     changed = _listed("diff", "--name-only", "--relative")
     if changed := [path for path in changed if not any(f"{path}/".startswith(f"{made}/") for made in results)]:
@@ -43,6 +48,7 @@ def begin(revision: str | None) -> list[str]:
         )
     _remove_what_no_stage_makes(results)
     tracked = _listed("ls-files", "--", "*.dvc")
+    _refuse_loss()
     if tracked and dvc.call("checkout", "--quiet", *tracked):
         raise UserError(
             f"what the merged {' and '.join(tracked)} track is not here, or has changes of its own: get it by `dvc pull`, or "
@@ -112,6 +118,37 @@ def _remove_what_no_stage_makes(results: list[str]) -> None:
     made = _outs(pipeline.stages())
     gone = [path for path in results if path not in made and path.startswith(("metrics/", "plots/"))]
     git.read("rm", "-r", "--quiet", "--force", "--ignore-unmatch", "--", *gone, seed_runs.PATH)
+
+
+def _refuse_loss() -> None:
+    """Refuse if DVC's checkout would remove files that are of neither side, as images are that were copied in and not added.
+
+    Raises:
+        UserError: It would.
+    """
+    status = json.loads(dvc.read("data", "status", "--granular", "--json"))
+    here, of_merge = (_changed(status.get(kind, {})) for kind in ("uncommitted", "committed"))
+    if lost := sorted(here["added"] - of_merge["deleted"] | here["modified"] - of_merge["modified"]):
+        raise UserError(
+            f"{lost[0]!r} and {len(lost) - 1} other files are of neither side, and the merge would remove them: `dvc add` and "
+            "`git add` what they lie in, or move them away, then say `darkroom merge` without a branch"
+        )
+
+
+def _changed(status: dict[str, Any]) -> dict[str, set[str]]:
+    """The files that were added, modified and deleted, of a part of `dvc data status`. Hidden files are left out."""
+    renamed = status.get("renamed", [])
+    found = {kind: set(status.get(kind, [])) for kind in ("added", "modified", "deleted")}
+    found["added"] |= {pair["new"] for pair in renamed}
+    found["deleted"] |= {pair["old"] for pair in renamed}
+    return {
+        kind: {path for path in paths if not (path.endswith("/") or Path(path).name.startswith("."))}
+        for kind, paths in found.items()
+    }
+
+
+def _tracking(paths: list[str]) -> bool:
+    return any(path.endswith(".dvc") for path in paths)
 
 
 def _listed(*arguments: str) -> list[str]:

@@ -336,8 +336,8 @@ def report_fillers(images: Sequence[Image], said: Mapping[str, str]) -> int:
     count = sum(said[image.path] == "not pinned" for image in images)
     if count:
         print(
-            f"{count} images are not where their hash says, because their class is small: `darkroom pin` keeps all images of "
-            "small classes where they are"
+            f"images that are not where their hash says, because their class is small: {count}; `darkroom pin` keeps all images "
+            "of small classes where they are"
         )
     return count
 

@@ -89,8 +89,8 @@ def numbers(run: Run) -> tuple[int, int]:
     count = machines * each
     if count & (count - 1) or count > run.shards:
         raise UserError(
-            f"{machines} machines with {each} workers are {count} workers, but their number must be a power of two of at most "
-            f"{run.shards}, which is run.shards in params.yaml: change DARKROOM_WORKERS, NNODES or run.shards"
+            f"there are {count} workers in all (NNODES {machines}, DARKROOM_WORKERS {each}), but their number must be a power of "
+            f"two of at most {run.shards}, which is run.shards in params.yaml: change one of the three"
         )
     _check_gpus(run, each)
     return machines, each
