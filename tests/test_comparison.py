@@ -429,7 +429,7 @@ def test_a_change_of_the_images_is_seen_before_the_split(digits: Path) -> None:
     (raw / "digit-0/broken.png").write_bytes(b"no image")
 
     def check(printed: str) -> None:
-        assert "`data/manifest.csv` is older than `data/raw`: run `dvc repro split`" in printed
+        assert "`data/manifest.csv` is older than `data/raw`: run `dvc add data/raw` and `dvc repro split`" in printed
         assert "| added | `digit-0` | not split yet | 30 |" in printed
         assert "**added** (31)" in printed
         assert "**removed** (2)" in printed
