@@ -293,7 +293,7 @@ def test_storages_that_are_refused(storage: str, message: str, digits: Path) -> 
         ("stage: evaluate\nparams: {}", "stage"),
         (
             "stage: train_scratch\nparams: {train_scratch.hope: {low: 0, high: 1}}",
-            "params.train_scratch.hope: name a param",
+            "params.train_scratch.hope: params.yaml has no such param",
         ),
         (
             "stage: train_scratch\nparams: {train_scratch.lr: {low: 1, high: 0}}",
