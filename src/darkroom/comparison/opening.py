@@ -82,9 +82,8 @@ def _images(comparison: Comparison, full: bool) -> Iterator[str]:
         count = counts[kind]
         noun = "" if number else "image " if count == 1 else "images "
         classes = Counter(_label(one) for one in comparison.data if one.kind == kind != "left out")
-        most = classes.most_common(
-            NAMED if len(classes) > NAMED + 1 else NAMED + 1
-        )  # "others" would be as long as one more
+        limit = NAMED if len(classes) > NAMED + 1 else len(classes)  # "others" is no shorter than the name of one more
+        most = classes.most_common(limit)
         named = ", ".join(f"{label} {of_class:,}" for label, of_class in most)
         others = classes.total() - sum(of_class for _, of_class in most)
         more = f", others {others:,}" if others else ""

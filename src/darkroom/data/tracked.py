@@ -98,8 +98,6 @@ def _check_changes() -> None:
     tracked = re.search(r"nfiles: (\d+)", TRACKED.read_text(encoding="utf-8")) if TRACKED.exists() else None
     if tracked and int(tracked[1]) > present:
         missing.refuse()
-    if tracked and int(tracked[1]) not in (
-        present,
-        len(is_hidden),
-    ):  # a killed DVC leaves hidden files, and a Mac makes some
+    counts = present, len(is_hidden)  # DVC tracks the hidden files of a Mac, and leaves some itself when it is killed
+    if tracked and int(tracked[1]) not in counts:
         print(f"{RAW} has {present} files, but {TRACKED} tracks {tracked[1]}: the change is taken as intended")
