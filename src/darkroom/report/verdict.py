@@ -1,11 +1,12 @@
 """What a reader of the results should know first: which model is better, and what to watch."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+from darkroom.data import leaks
 from darkroom.evaluation.per_class import FEW
 from darkroom.evaluation.titles import METRICS, figure
 from darkroom.pages.figures import OfModels
@@ -102,11 +103,8 @@ def _leaks(revision: Revision) -> Iterator[Note]:
 
 
 def _conflicts(revision: Revision) -> Iterator[Note]:
-    labels: dict[str, set[str]] = defaultdict(set)
-    for row in revision.manifest:
-        if not row.reason:
-            labels[row.sha256].add(row.label)
-    if count := sum(len(of_content) > 1 for of_content in labels.values()):
+    used = [row for row in revision.manifest if not row.reason]
+    if count := len(leaks.conflicts([row.sha256 for row in used], [row.label for row in used])):
         yield Note(
             f"{count:,} images are there under two labels: `darkroom review --only conflicts` shows them.",
             "#provenance",
