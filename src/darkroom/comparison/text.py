@@ -19,7 +19,8 @@ SMALL = 100  # test images; with fewer, the report says that only large differen
 LISTED = 20  # flips that the Markdown lists, of all models together
 OF_MODELS = (
     "p: two-sided mid-p of the paired randomisation test, which for the accuracies is McNemar's. Each verdict is a test of "
-    "its own at 5 %, so that a single one may be chance; `--fail-on worse` is adjusted for the number of models and classes."
+    "its own at 5 %, so that a single one may be chance; `--fail-on worse` is adjusted for the number of models and classes. "
+    "Where an interval would mislead, as for few images or the calibration error, there is none."
 )
 NO_AUROC = (
     "AUROC is not compared: of so many images and classes, `plots/predictions.csv` does not have the probability of each class. "
