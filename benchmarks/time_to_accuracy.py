@@ -72,8 +72,8 @@ class Peer:
     tried: list[tuple[int, float, float]]
 
 
-# Ours has the default recipe on all data sets, and fastai the settings of those tried that were best on val of the demo, with two
-# epochs more, for its accuracy was still rising. timm's are to be chosen likewise: `--choose timm` has not been run yet.
+# Ours has the default recipe on all data sets, and a peer the settings of those tried that were best on val of the demo, with two
+# epochs more, for its accuracy was still rising.
 PEERS = {
     # `fine_tune`: one epoch more, with a frozen backbone. The head has half of the rate, the backbone that divided by the third.
     "fastai": Peer(

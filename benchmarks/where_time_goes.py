@@ -1,9 +1,10 @@
 """Where the time of the default run goes: each stage under Python's profiler, as a tree of calls.
 
-    python benchmarks/where_time_goes.py [--least 2] [--stages NAME ...]
+    python benchmarks/where_time_goes.py [--least 5] [--stages NAME ...]
 
 The tree follows the functions of this project, down to those of the libraries that they call, and leaves out what takes less than
-`--least` percent of its stage. The profiler sees the main thread only: what other threads do counts for the function that waits.
+`--least` percent of its stage. The time of a function that several others call is divided among them. The profiler sees the main
+thread only: what other threads do counts for the function that waits.
 """
 
 import pstats
@@ -29,7 +30,7 @@ class Call(NamedTuple):
 def main() -> None:
     """Run the stages, print the trees, and write them to where_time_goes.md."""
     parser = common.parser(__doc__)
-    parser.add_argument("--least", type=float, default=2.0, help="percent of a stage's time")
+    parser.add_argument("--least", type=float, default=5.0, help="percent of a stage's time")
     parser.add_argument("--stages", nargs="+", default=list(common.stages()))
     options = parser.parse_args()
     trees: dict[str, list[Call]] = {}
@@ -74,9 +75,10 @@ def tree(profile: pstats.Stats, least: float) -> Iterator[Call]:
         yield Call(len(above), label(function), seconds)
         if function != root and not is_ours(function):
             return
+        share = seconds / of_function[function][3]
         for part, callee in sorted(callees.get(function, []), reverse=True):
-            if part >= least * total and callee not in above:
-                yield from walk(callee, part, (*above, function))
+            if part * share >= least * total and callee not in above:
+                yield from walk(callee, part * share, (*above, function))
 
     yield from walk(root, total, ())
 
