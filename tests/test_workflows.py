@@ -1,6 +1,7 @@
 """The workflows of .github: what they run, and what the comment on a pull request lets through."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,7 @@ def test_images_of_a_private_remote_come_by_a_secret_that_is_gone_afterwards(sma
     run("dvc", "remote", "modify", "team", "url", "/nowhere", cwd=small)
     commit(small, "A remote that needs a secret")
     clone = clone_of(small, tmp_path / "of a fork")
-    script = step("report.yml", "Get the images")["run"].replace(".venv/bin/python", sys.executable)
+    script = step("report.yml", "Get the images")["run"].replace(".venv/bin/python", shlex.quote(sys.executable))
     done = tmp_path / "done"
     for secret, got in (("", "no"), (f"['remote \"team\"']\n    url = {tmp_path / 'remote'}", "yes")):
         printed = run("bash", "-e", "-c", script, cwd=clone, CONFIG=secret, GITHUB_OUTPUT=str(done))
