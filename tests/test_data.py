@@ -1,5 +1,6 @@
 """The room data and its stage: every odd file is used, or left out with its reason, and never touched; how images are split."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -417,11 +418,18 @@ def test_groups_from_a_table(folder: Path) -> None:
     stage("split")
     sides = {(row["group"], row["split"]) for row in files.read_csv("data/manifest.csv")}
     assert len(sides) == 15
+    table = "".join(f"{group},{path}\n" for path, group in rows)
+    Path("data/groups.csv").write_text(f"group,path\n{table}", encoding="utf-8-sig")  # as Excel writes it
+    stage("split")
+    assert {(row["group"], row["split"]) for row in files.read_csv("data/manifest.csv")} == sides
     files.write_csv("data/groups.csv", ("path", "group"), rows[1:])
     with pytest.raises(UserError, match=r"has no group for 'digit-0/000.png'"):
         stage("split")
     files.write_csv("data/groups.csv", ("path", "group"), [*rows[1:], (rows[0][0], "</script>")])
     with pytest.raises(UserError, match="has a group with a less-than sign"):
+        stage("split")
+    Path("data/groups.csv").write_text(f'path,group\n"{"x" * 200_000}')
+    with pytest.raises(UserError, match=r"data/groups.csv is no CSV file \(field larger than"):
         stage("split")
 
 
@@ -486,6 +494,21 @@ def tiny_classes(folder: Path) -> None:
     for label in ("digit-1", "digit-2"):
         for path in sorted((folder / "data/raw" / label).iterdir())[2:]:
             path.unlink()
+
+
+def test_a_folder_that_cannot_be_read_stops_the_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user of the tests may be root, to whom every folder is open."""
+    scandir = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path).name == "digit-1":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match="digit-1"):
+        stage("split")
+    assert outputs(folder) == []
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from darkroom import runner
 from darkroom.machines import gpus
 from darkroom.stages import split
 from darkroom.system import device, files, lock, parallel, params
-from darkroom.system.errors import UserError
+from darkroom.system.errors import UserError, in_words
 
 pytestmark = pytest.mark.fast
 
@@ -120,6 +120,7 @@ def test_the_list_of_models(folder: Path) -> None:
         (None, "params.yaml has no list 'models': add it"),
         ("scratch", "params.yaml has no list 'models': add it"),
         (["scratch", "scratch"], "a name stands there twice"),
+        (["a", "a_b", "b_c", "c"], "two pairs of names give the same text"),
         (["Scratch"], "'Scratch' cannot name a model: use lower-case letters, digits and _"),
         (["a/b"], "'a/b' cannot name a model"),
         (["../evil"], "cannot name a model"),
@@ -192,6 +193,13 @@ def test_a_file_in_the_way_is_said(folder: Path, capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr().err
     assert "move away what is in the way" in printed
     assert len(printed.splitlines()) == 1
+
+
+def test_a_full_memory_is_said() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**48)
+    assert "lower batch_size" in str(in_words(caught.value))
+    assert in_words(RuntimeError("shapes do not match")) is None
 
 
 @pytest.mark.fast

@@ -1,6 +1,5 @@
 """Runs one stage: prepares the process, and turns a mistake of the user into one sentence."""
 
-import errno
 import importlib
 import os
 import signal
@@ -9,20 +8,12 @@ import time
 from pathlib import Path
 
 from darkroom.system import inputs, params, pins, pipeline, process, progress, role
-from darkroom.system.errors import LostWorkerError, UserError
+from darkroom.system.errors import LostWorkerError, UserError, in_words
 
 # A stage, and what torch needs, are imported by name, so that only the stages that use them depend on them.
 STAGES = Path(__file__).with_name("stages")
 COMPUTES = "models"  # a stage that depends on requirements/models.txt computes with torch
 LOST = 3  # the exit code of a worker that misses another one
-# What a user can do about an OSError that is not a bug.
-WAYS_OUT = {
-    **dict.fromkeys(
-        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room and run `dvc repro`, which loses no finished epoch"
-    ),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "let yourself read and write there"),
-    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP), "move away what is in the way"),
-}
 
 
 def run_stage(name: str) -> int:
@@ -44,17 +35,10 @@ def run_stage(name: str) -> int:
         print(
             f"{name} took {time.monotonic() - started:.1f} s and at most {process.peak_memory():,.0f} MiB", flush=True
         )
-    except UserError as error:
-        print(f"darkroom {name}: {error}{_way_back(name)}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in WAYS_OUT:
+    except Exception as error:
+        if not (sentence := in_words(error)):
             raise
-        print(
-            f"darkroom {name}: {error.filename or Path.cwd()} cannot be used ({error.strerror}): {WAYS_OUT[error.errno]}"
-            f"{_way_back(name)}",
-            file=sys.stderr,
-        )
+        print(f"darkroom {name}: {sentence}{_way_back(name)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\ndarkroom {name}: interrupted; the next run goes on from the last finished epoch", file=sys.stderr)

@@ -1,7 +1,6 @@
 """The report for the reviewers of a pull request: what changed, what it did, and the charts, in one Markdown file."""
 
 import json
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -27,6 +26,7 @@ from darkroom.evaluation import seed_runs
 from darkroom.results import revision
 from darkroom.results.revision import Revision
 from darkroom.system import dvc, files, git
+from darkroom.system.errors import UserError
 from darkroom.system.markdown import cell, code
 from darkroom.system.rebuilt import Rebuilt
 
@@ -209,7 +209,7 @@ def metrics_diff(base: Revision) -> str:
     """What `dvc metrics diff` finds against `base`, as a table. DVC's own would take names as Markdown."""
     try:
         found = list(rows(str(base.commit)))
-    except (subprocess.CalledProcessError, ValueError):
+    except (UserError, ValueError):
         return f"{code(f'dvc metrics diff {base.name}')} failed. The log has the reason."
     head = ["| file | key | base | head | change |", "|---|---|---:|---:|---:|"]
     return "\n".join([*head, *found]) if found else "No difference."

@@ -156,13 +156,13 @@ def grouping(group: str | None) -> Callable[[str], str]:
 def _grouping_by_table() -> Callable[[str], str]:
     table: dict[str | None, str | None] = {}
     rows = files.read_csv(GROUPS)
-    columns = {column.removeprefix("\ufeff") for column in rows[0] if column} if rows else set()
+    columns = {column for column in rows[0] if column} if rows else set()
     if rows and not {"path", "group"} <= columns:
         raise UserError(
             f"{GROUPS} has the columns {', '.join(sorted(columns))}: name them path and group in its first line"
         )
     for row in rows:
-        path = row.get("path") or row.get("\ufeffpath")  # Excel puts a mark before the first column's name
+        path = row.get("path")
         if table.setdefault(path, row.get("group")) != row.get("group"):
             raise UserError(f"{GROUPS} puts {path!r} into two groups: keep one of the rows")
         if "<" in (row.get("group") or ""):

@@ -6,6 +6,7 @@ The first looks like a removal of images, the second like a return to old ones. 
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from darkroom.data.layout import RAW, TRACKED
@@ -21,16 +22,25 @@ def refuse() -> None:
     Raises:
         UserError: It does.
     """
+    if missing := _lacking():
+        raise _sentence(missing)
+
+
+def _lacking() -> list[str]:
+    """The files that data/raw lacks, if all others are as data/raw.dvc tracks them; else none."""
     status = json.loads(dvc.read("data", "status", "--granular", "--json", RAW.as_posix())).get("uncommitted", {})
     renamed = status.get("renamed", [])
     missing = [path for path in [*status.get("deleted", []), *(pair["old"] for pair in renamed)] if _counts(path)]
     others = [path for kind in ("added", "modified", "unknown") for path in status.get(kind, [])]
-    if missing and not any(map(_counts, [*others, *(pair["new"] for pair in renamed)])):
-        raise UserError(
-            f"{RAW} lacks {len(missing)} of the files that {TRACKED} tracks, such as {missing[0]!r}: get them back by "
-            f"`dvc checkout --force {TRACKED}` (or `dvc pull --force {TRACKED}`, if they are in the remote alone), or say by "
-            f"`dvc add {RAW}` that they are removed on purpose"
-        )
+    return [] if any(map(_counts, [*others, *(pair["new"] for pair in renamed)])) else missing
+
+
+def _sentence(missing: Sequence[str]) -> UserError:
+    return UserError(
+        f"{RAW} lacks {len(missing)} of the files that {TRACKED} tracks, such as {missing[0]!r}: get them back by "
+        f"`dvc checkout --force {TRACKED}` (or `dvc pull --force {TRACKED}`, if they are in the remote alone), or say by "
+        f"`dvc add {RAW}` that they are removed on purpose"
+    )
 
 
 def refuse_in_stage() -> None:
@@ -52,7 +62,13 @@ def refuse_in_stage() -> None:
     for key in ("md5", "size", "nfiles"):
         text = re.sub(rf"\b{key}: \S+", f"{key}: {before[key]}", text, count=1)
     files.write_bytes(TRACKED, text.encode())
-    refuse()
+    try:
+        missing = _lacking()
+    except BaseException:  # DVC failed or was interrupted: nothing is known about the images
+        files.write_bytes(TRACKED, now.encode())
+        raise
+    if missing:
+        raise _sentence(missing)
     if other := commit_with(now):
         raise UserError(
             f"{RAW} has the images of the commit {other}, and {TRACKED} tracks others: get these by `dvc checkout {TRACKED}` (or "

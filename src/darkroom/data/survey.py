@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from subprocess import CalledProcessError
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from darkroom.data import archives, samples
 from darkroom.data.images import FORMATS, SUFFIXES, open_image, open_rgb
 from darkroom.data.layout import is_system_file
 from darkroom.system import dvc, files
+from darkroom.system.errors import UserError
 from darkroom.system.parallel import on_every_core
 
 COMPRESSED = frozenset({".7z", ".bz2", ".gz", ".rar", ".tgz", ".xz", ".zip", ".zst"})
@@ -68,8 +68,16 @@ def survey(raw: Path, max_megapixels: float, depth: int = 1) -> list[Found]:
 
 
 def walk(raw: Path) -> Iterator[str]:
-    """The paths of all files in `raw` and in its archives, and of links to folders, which are not followed."""
-    for folder, folders, names in os.walk(raw):
+    """The paths of all files in `raw` and in its archives, and of links to folders, which are not followed.
+
+    Raises:
+        OSError: A folder cannot be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for folder, folders, names in os.walk(raw, onerror=refuse):
         links = [name for name in folders if (Path(folder) / name).is_symlink()]
         folders[:] = [name for name in folders if not is_system_file(name) and name not in links]
         for name in [*names, *links]:
@@ -148,7 +156,7 @@ def _cache(project: Path) -> Path | None:
     """The folder of DVC's cache; None if `project` is in no DVC project. DVC takes half a second to say it."""
     try:
         return dvc.cache(project).resolve()
-    except CalledProcessError:
+    except UserError:
         return None
 
 

@@ -1,12 +1,10 @@
 """Which file holds the model that the user means. NumPy and torch are not imported here: the file decides what is needed."""
 
 import json
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from darkroom.system import dvc, git, params
 from darkroom.system.errors import UserError
@@ -43,7 +41,7 @@ def model_file(model: str | None, revision: str | None) -> Iterator[Path]:
         target = Path(folder) / f"{name}{CHECKPOINT}"
         try:
             dvc.read("get", "--quiet", ".", f"models/{name}{CHECKPOINT}", "--rev", commit, "--out", str(target))
-        except subprocess.CalledProcessError:
+        except UserError:
             raise UserError(
                 f"DVC cannot get models/{name}{CHECKPOINT} of {revision}: see its message above; `dvc pull --all-commits` gets "
                 "what a remote has"
@@ -52,7 +50,7 @@ def model_file(model: str | None, revision: str | None) -> Iterator[Path]:
 
 
 def _is_path(model: str) -> bool:
-    return bool(Path(model).suffix) or "/" in model or Path(model).is_dir()
+    return bool(Path(model).suffix) or "/" in model
 
 
 def _path(model: str | None) -> Path:
@@ -61,9 +59,11 @@ def _path(model: str | None) -> Path:
         return _file(Path(model))
     if params.PARAMS.exists():
         if model and model not in (names := params.models()):
+            _file(Path(model))
             raise UserError(f"this project has no model {model!r}: its models are {', '.join(names)}")
         return Path(f"models/{model or _chosen_by_val(reader(None), 'this project')}{CHECKPOINT}")
     if model:
+        _file(Path(model))
         beside = Path(f"{model}{CHECKPOINT}")
         hint = f"say {beside}" if beside.exists() else "name a file"
         raise UserError(f"--model {model} is a name, and there is no project here that has it in its list: {hint}")
@@ -75,6 +75,7 @@ def _path(model: str | None) -> Path:
 
 
 def _file(path: Path) -> Path:
+    """The path itself. Raises UserError if it is a folder."""
     if path.is_dir():
         raise UserError(f"--model {path} is a folder: name the file in it")
     return path
@@ -96,12 +97,18 @@ def _chosen_by_val(read: Read, where: str) -> str:
         where: What a message calls the project.
 
     Raises:
-        UserError: No model is trained.
+        UserError: No model is trained, or the results of one are damaged.
     """
-    listed = params.parse((read(str(params.PARAMS)) or b"{}").decode()).get("models", [])
-    scores: dict[str, dict[str, Any]] = {
-        name: json.loads(content) for name in listed if (content := read(f"metrics/train_{name}.json"))
-    }
+    listed = (params.parse((read(str(params.PARAMS)) or b"{}").decode()) or {}).get("models", [])
+    scores: dict[str, tuple[float, float]] = {}
+    for name in listed:
+        path = f"metrics/train_{name}.json"
+        if content := read(path):
+            try:
+                found = json.loads(content)
+                scores[name] = found["val_accuracy"], -found["val_loss"]
+            except (ValueError, KeyError, TypeError):
+                raise UserError(f"{path} of {where} is damaged: run `dvc repro`, or name a file by --model") from None
     if not scores:
         raise UserError(f"{where} has no trained model yet: run `make` or `dvc repro`, or name a file by --model")
-    return max(scores, key=lambda name: (scores[name]["val_accuracy"], -scores[name]["val_loss"]))
+    return max(scores, key=lambda name: scores[name])

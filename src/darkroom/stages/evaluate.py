@@ -23,6 +23,7 @@ from darkroom.networks.classifier import Classifier
 from darkroom.networks.registry import Model
 from darkroom.pictures import evaluate as pictures
 from darkroom.system import device, files, params
+from darkroom.system.errors import UserError
 from darkroom.training import history
 
 PIECE = 4096  # images that a model looks at before their probabilities are put away
@@ -59,13 +60,17 @@ def main() -> None:
         made_from = checkpoint.check_provenance(name, run)
         model = registry.load(checkpoint.path(name))
         about = abouts[name] = model.about
+        if about.title in networks:
+            raise UserError(
+                f"two models are called {about.title!r} in charts: change TITLE in one of their stages' files"
+            )
         test = decoded(about.resolution, tuple(about.classes))
         networks[about.title] = list(layers(model.network, about, run))
         known = {"title": about.title, "made_from": made_from, "temperature": model.calibration.temperature}
         units = units_of_side(SPLIT / "test", test.paths)
         judged[name] = judge_model(test, answers_of(model, test, run), units, choices, run.seed, known)
 
-    write(test, judged, units, choices, run)
+    write(test, judged, units, choices, run)  # test and units are the same for all models, but for the resolution
     epochs = {about.title: files.read_csv(history.path(name)) if about.curves else [] for name, about in abouts.items()}
     pictures.curves(epochs, "plots/curves.png")
     pictures.layers(networks, "plots/network.png")

@@ -72,7 +72,7 @@ def main() -> None:
     conflicts = report_conflicts(every, choices)
     assigned, fillers = assign(every, choices)
     copies = parted_copies(every, assigned)
-    held_out = dict.fromkeys(fold_of(*used(every, assigned, copies), choices), folds.HELD_OUT)
+    held_out = dict.fromkeys(held_out_paths(*used(every, assigned, copies), choices), folds.HELD_OUT)
     unused = {**copies, **held_out}
     reasons = {**unused, **without_train(every, assigned, unused, choices)}
     images, sides = used(every, assigned, reasons)
@@ -112,6 +112,21 @@ def survey_raw(choices: Params) -> list[Found]:
     found = survey(RAW, choices.max_megapixels, depth)
     check_class_names(found, depth)
     bad = [file for file in found if file.reason]
+    refuse_bad(bad, choices)
+    print_some([f"left out: {str(RAW / file.path)!r} {file.reason}" for file in bad], f"files: {MANIFEST} has all")
+    with_files = {file.path.split("/")[0] for file in found}
+    for folder in sorted(RAW.iterdir()):
+        if folder.is_dir() and folder.name not in with_files and not is_system_file(folder.name):
+            print(f"left out: {str(folder)!r} has no file")
+    return found
+
+
+def refuse_bad(bad: Sequence[Found], choices: Params) -> None:
+    """Check that the files `bad`, which cannot be used, may be left out.
+
+    Raises:
+        UserError: `on_bad_image` is fail, or an archive is among them.
+    """
     if bad and choices.on_bad_image == "fail":
         raise UserError(
             f"{str(RAW / bad[0].path)!r} {bad[0].reason} (and {len(bad) - 1} files more cannot be used): "
@@ -123,12 +138,6 @@ def survey_raw(choices: Params) -> list[Found]:
             f"{str(RAW / damaged[0].path)!r} {damaged[0].reason}: replace it, or move it out of {RAW}, if you can do without all "
             "of its images"
         )
-    print_some([f"left out: {str(RAW / file.path)!r} {file.reason}" for file in bad], f"files: {MANIFEST} has all")
-    with_files = {file.path.split("/")[0] for file in found}
-    for folder in sorted(RAW.iterdir()):
-        if folder.is_dir() and folder.name not in with_files and not is_system_file(folder.name):
-            print(f"left out: {str(folder)!r} has no file")
-    return found
 
 
 def print_some(lines: Sequence[str], rest: str) -> None:
@@ -257,7 +266,7 @@ def parted_copies(images: Sequence[Image], sides: Sequence[str]) -> dict[str, st
     return reasons
 
 
-def fold_of(images: Sequence[Image], sides: Sequence[str], choices: Params) -> list[str]:
+def held_out_paths(images: Sequence[Image], sides: Sequence[str], choices: Params) -> list[str]:
     """The paths of the images of train and val that are held out from both, because they are of the fold `choices.fold`.
 
     Raises:
@@ -272,7 +281,7 @@ def fold_of(images: Sequence[Image], sides: Sequence[str], choices: Params) -> l
     units = folds.units([[image.sha256 for image, _ in pool], [image.group for image, _ in pool]], [], fold.total)
     if fold.total > min(int(units.max()) + 1, int(np.bincount(kinds).max())):
         raise UserError(
-            f"split.fold is {fold}, but train and val have {int(units.max()) + 1} units (groups, or contents), and train has at "
+            f"split.fold is {fold}, but train and val have {int(units.max()) + 1} units (groups, or contents), and a side has at "
             f"most {np.bincount(kinds).max()} images of a class: take fewer folds, or add images"
         )
     learned, chosen = folds.parts(kinds, units, fold.total, seed=fold.repeat - 1)[fold.number - 1]

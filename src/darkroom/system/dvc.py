@@ -39,24 +39,27 @@ def read(*arguments: str, cwd: Path | None = None) -> str:
     """What `dvc ARGUMENTS` prints.
 
     Raises:
-        subprocess.CalledProcessError: It failed.
+        UserError: It failed, as outside of a DVC project or with a damaged .dvc/config. DVC has printed why.
     """
-    return subprocess.run(
+    done = subprocess.run(
         _command(arguments),
         cwd=cwd,
         env=_variables(),
         stdout=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        check=True,
-    ).stdout
+        check=False,
+    )
+    if done.returncode:
+        raise UserError(f"DVC cannot be used in {cwd or Path.cwd()}: mend the cause that it prints")
+    return done.stdout
 
 
 def cache(cwd: Path | None = None) -> Path:
     """The folder of DVC's cache, which may lie anywhere.
 
     Raises:
-        subprocess.CalledProcessError: There is no DVC project.
+        UserError: There is no DVC project.
     """
     return Path(read("cache", "dir", cwd=cwd).strip()).absolute()
 

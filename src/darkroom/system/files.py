@@ -89,13 +89,16 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
     """The rows of a CSV file, each as column -> text.
 
     Raises:
-        UserError: It is missing.
+        UserError: It is missing or damaged.
     """
     try:
-        with Path(path).open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        # Excel puts a mark before the first column's name, which utf-8-sig leaves out.
+        with Path(path).open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
             return list(csv.DictReader(stream))
-    except OSError:
+    except FileNotFoundError:
         raise UserError(f"{path} is missing: run `dvc repro`, or get it back by `git checkout {path}`") from None
+    except csv.Error as error:
+        raise UserError(f"{path} is no CSV file ({error}): mend it, or get it back by `git checkout {path}`") from None
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -95,6 +96,11 @@ def models() -> list[str]:
             )
     if len(set(names)) < len(names):
         raise UserError(f"{PARAMS}: models: a name stands there twice: keep one of the two")
+    pairs = ["_".join(pair) for pair in combinations(names, 2)]  # as in metrics/evaluate.json
+    if len(set(pairs)) < len(pairs):
+        raise UserError(
+            f"{PARAMS}: models: two pairs of names give the same text if they are joined by _: rename a model"
+        )
     return names
 
 

@@ -13,7 +13,7 @@ from darkroom.system.params import Run
 
 COMPONENTS = 32  # at most; benchmarks/results/unknown.md
 SAMPLE = 2000  # training images at most whose features are looked at: they are enough for so few components
-TEMPERATURES = 0.05, 20.0  # the range that is searched
+TEMPERATURES = 0.05, 20.0  # the ends of the first grid that is searched; the finer ones may go a step beyond
 
 
 def calibrate(model: Classifier, about: About, train: Folder, val: Folder, run: Run) -> Calibration:

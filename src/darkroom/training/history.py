@@ -11,7 +11,8 @@ from statistics import median
 class Epoch:
     """One epoch. Losses are means over images, in nats; accuracies are shares of images.
 
-    The training loss and accuracy are those of augmented images, while the weights change. `lr` is the learning rate of the
+    The training loss and accuracy are those of augmented images, while the weights change. The training loss is the one that is
+    minimised, with label smoothing and weights of classes; the val loss has neither. `lr` is the learning rate after the epoch's
     last step (of a fine-tuned model: the backbone's).
     """
 

@@ -82,7 +82,7 @@ class Learner:
         return self.ema.module if self.ema else self.model
 
     def part(self, images: Tensor, labels: Tensor, of_batch: Tensor, running: Statistics) -> list[Tensor]:
-        """What a shard adds to a step: the gradient, BatchNorm's statistics, and (the sum of its images' losses, its hits).
+        """What a shard adds to a step: the gradient, BatchNorm's statistics, and (the weighted sum of its losses, its hits).
 
         Args:
             images, labels: Of the shard, which may be empty.
