@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from conftest import STAGE, darkroom, run, set_params
 from darkroom import runner
@@ -36,7 +37,10 @@ def test_the_command_wants_the_top_folder(command: str, tmp_path: Path) -> None:
 
 @pytest.mark.fast
 def test_all_params_can_be_checked_before_anything_runs(folder: Path) -> None:
-    """Also those of the last stage, which `dvc repro` would reach after minutes."""
+    """Also those of the last stage, which `dvc repro` would reach after minutes. A stage of the user's own is left to itself."""
+    dag = yaml.safe_load((folder / "dvc.yaml").read_text())
+    dag["stages"]["mine"] = {"cmd": "python my.py", "deps": ["my.py"]}
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(dag, sort_keys=False))
     params_check.check()
     assert params_check.is_changed()  # nothing has run
     set_params(folder, {"evaluate": {"merge": "-(defective"}})

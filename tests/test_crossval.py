@@ -1,5 +1,6 @@
 """Cross-validation: the folds, the figures, and the whole command."""
 
+import contextlib
 import csv
 import math
 import shutil
@@ -18,6 +19,7 @@ from darkroom.data import folds
 from darkroom.data.manifest import Row
 from darkroom.evaluation import means
 from darkroom.experiments import crossval
+from darkroom.system import dvc, git
 from darkroom.system.errors import UserError
 from test_experiments import command_lines, committed, experiments
 
@@ -85,6 +87,34 @@ def test_two_revisions_are_compared_fold_by_fold() -> None:
     assert "| no evidence |" in crossval.difference_as_markdown(base, base, 15, "v1")
     with pytest.raises(UserError, match="fold 1/5 of 'v1' holds other images"):
         crossval.refuse_other_images({"scratch": judged(0.3, "other")}, head, "v1")
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("models", "settings", "message"),
+    [
+        (["scratch"], [], ""),
+        (["scratch"], ["split.salt=b", "split.ratio.val=0.3", "train_scratch.lr=0.1"], ""),
+        (["scratch"], ["split.salt=c"], "its split.salt is another one than that of HEAD"),
+        (["scratch"], ["split.ratio.val=0.4"], "its split.ratio.val is another one"),
+        (["scratch", "linear"], [], "its dvc.yaml has no train_linear: name the trainings that both have"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_trains(
+    models: list[str], settings: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = "split: {salt: b, layout: LAYOUT, ratio: {val: 0.3}}"
+    files = {
+        ("v1", "params.yaml"): section.replace("LAYOUT", "files").replace("}}", "}, group: null}"),
+        ("HEAD", "params.yaml"): section.replace("LAYOUT", "shards"),
+        ("v1", "dvc.yaml"): "stages: {train_scratch: {}}",
+        ("HEAD", "dvc.yaml"): "stages: {train_scratch: {}, train_linear: {}}",
+    }
+    monkeypatch.setattr(git, "show", lambda revision, path: files.get((revision, path), "").encode())
+    monkeypatch.setattr(dvc, "commit", lambda name: name)
+    plan = crossval.Plan(2, 1, (), settings, "v1")
+    with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
+        crossval._refuse_against(plan, "HEAD", models)
 
 
 def sides(project: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import optuna
 import pytest
@@ -30,7 +30,9 @@ from conftest import (
     write_digits,
 )
 from darkroom.evaluation import means
-from darkroom.experiments import clone, gain, members, seeds, tune
+from darkroom.experiments import answers, clone, gain, members, seeds, tune
+from darkroom.experiments.answers import Asked
+from darkroom.experiments.search_space import Dimension, Space
 from darkroom.system import dvc, lock, parallel
 from darkroom.system.errors import UserError
 
@@ -254,6 +256,63 @@ def test_a_gain_that_may_be_chance_is_not_recommended(low: float, monkeypatch: p
     assert tune.advice([best, start], "x", "train_scratch", {"lr": 2}, 4).startswith("It is not known whether")
 
 
+LR_SPACE = Space(
+    stage="train_linear",
+    params={"train_linear.lr": Dimension(low=0.001, high=0.3), "train_linear.c": Dimension(low=1, high=9)},
+)
+
+
+@pytest.mark.fast
+def test_what_is_printed_of_a_trial_is_what_was_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The params as they are run with all their digits, and other ones with three."""
+    ran: list[dict[str, Any]] = []
+
+    def attempt(*arguments: Any) -> float:
+        ran.append(arguments[-1])
+        return 0.5 - len(ran) / 10
+
+    monkeypatch.setattr(tune, "attempt", attempt)
+    monkeypatch.setattr(dvc, "experiments", lambda _: {})
+    defaults = {"train_linear.lr": 0.0015625, "train_linear.c": 3}
+    study = optuna.create_study()
+    study.enqueue_trial(defaults)
+    study.enqueue_trial({"train_linear.lr": 0.0123456, "train_linear.c": 4})
+    for _ in range(2):
+        tune.try_one(study, "x", LR_SPACE, clone.Clone(Path(), "", Path("lock")), defaults)
+    assert ran == [defaults, {"train_linear.lr": 0.0123, "train_linear.c": 4}]
+    printed = tune.as_markdown(study, "x", "train_linear", defaults)
+    assert "| 0, as they are | 0.4 | 3 | 0.0015625 |\n" in printed
+    assert "| 1 | 0.3 | 4 | 0.0123 |\n" in printed
+    assert "`dvc exp run -S train_linear.lr=0.0123 -S train_linear.c=4`" in printed
+
+
+@pytest.mark.fast
+def test_a_training_without_epochs_is_not_stopped_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of docs/how-to/add-a-model.md."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tune, "_check_inputs", lambda *_: None)
+    (tmp_path / "params.yaml").write_text("train_linear: {lr: 0.1, c: 3}")
+    study = tune.open_study("x", LR_SPACE, None)
+    assert isinstance(study.pruner, optuna.pruners.NopPruner)
+    (tmp_path / "params.yaml").write_text("train_linear: {lr: 0.1, c: 3, epochs: 9}")
+    assert isinstance(tune.open_study("x", LR_SPACE, None).pruner, optuna.pruners.PercentilePruner)
+
+
+class Deadly:
+    """Ends the process that it is sent to."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (9,)
+
+
+def test_models_that_do_not_fit_into_memory() -> None:
+    """The system then kills the process that asks them."""
+    with pytest.raises(
+        UserError, match=r"was killed, .*: free memory, and run the command again; finished runs are kept"
+    ):
+        answers.of([cast(Asked, Deadly())])
+
+
 @pytest.mark.fast
 def test_the_stages_own_reason_is_told() -> None:
     """DVC has the last word, but knows no more than the exit code."""
@@ -328,6 +387,13 @@ def test_search_spaces_that_are_refused(text: str, message: str, folder: Path) -
     printed = darkroom("tune", cwd=folder, code=2)
     assert message in printed
     assert len(printed.splitlines()) == 1
+
+
+@pytest.mark.fast
+def test_a_training_of_the_users_own_cannot_be_searched(folder: Path) -> None:
+    (folder / "dvc.yaml").write_text("stages: {train_mine: {cmd: python my.py}}")
+    (folder / "tune.yaml").write_text("stage: train_mine\nparams: {train_mine.lr: {low: 0.1, high: 1}}")
+    assert "'train_mine' has no file in src/darkroom/stages" in darkroom("tune", cwd=folder, code=2)
 
 
 @pytest.mark.fast
@@ -448,6 +514,12 @@ def test_runs_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
         UserError, match="NNODES is set, but other machines can join trainings of the committed params alone"
     ):
         members.refuse_machines()
+
+
+def test_seeds_of_a_project_whose_dvc_cannot_be_used(quick: Path) -> None:
+    (quick / ".dvc/config").write_text("[")
+    assert f"DVC cannot be used in {quick}: mend the cause" in darkroom("seeds", "--count", "2", cwd=quick, code=2)
+    assert not list((quick / ".darkroom/clones").glob("*/"))
 
 
 def test_a_clone_is_in_use_as_long_as_its_process(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:

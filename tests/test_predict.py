@@ -177,13 +177,15 @@ def test_paths_on_standard_input_may_be_folders(tmp_path: Path, monkeypatch: pyt
 
 def test_mistakes_are_one_sentence(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
+    (copy / "photos").mkdir()
     (tmp_path / "other.pth").write_bytes(b"x")
     torch.save({"weight": torch.zeros(1)}, tmp_path / "foreign.pth")
     for words, message in {
         ("data/split/test", "--model", "nothing"): "no model 'nothing': its models are scratch, finetune",
         ("data/split/test", "--model", str(tmp_path / "other.pth")): "other.pth is damaged",
         ("data/split/test", "--model", str(tmp_path / "foreign.pth")): "is not a checkpoint of darkroom's",
-        (str(tmp_path / "empty"),): "there is no image in",
+        ("data/split/test", "--model", "photos"): "--model photos is a folder: name the file in it",
+        (str(tmp_path / "empty"), "--output", str(tmp_path / "new.csv")): "there is no image in",
         (): "say what to classify",
         ("data/split/test", "--rev", "nowhere"): "Git knows no revision 'nowhere'",
         ("data/split/test", "--output", "/proc/no/folder.csv"): "cannot be written",
@@ -193,6 +195,22 @@ def test_mistakes_are_one_sentence(copy: Path, tmp_path: Path) -> None:
         assert done.returncode == 2
         assert message in done.stderr
         assert "Traceback" not in done.stderr
+    assert not (tmp_path / "new.csv").exists()
+    metrics = copy / "metrics/train_scratch.json"
+    metrics.write_text(f"<<<<<<< HEAD\n{metrics.read_text()}")
+    done = predict_process("data/split/test", cwd=copy)
+    assert (done.returncode, "metrics/train_scratch.json of this project is damaged" in done.stderr) == (2, True)
+
+
+def test_names_that_are_not_utf_8_and_a_folder_with_the_name_of_a_model(copy: Path, tmp_path: Path) -> None:
+    image = copy / f"data/split/test/{read_csv(copy / 'plots/predictions.csv')[0]['path']}"
+    (copy / "scratch").mkdir()
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    Path(os.fsdecode(name)).write_bytes(image.read_bytes())
+    command = [str(Path(sys.executable).with_name("darkroom")), "predict", "-", "--model", "scratch"]
+    done = subprocess.run(command, cwd=copy, env=surroundings(), input=name, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert name in done.stdout
 
 
 def test_what_is_unlike_the_training_images_is_unknown(copy: Path) -> None:

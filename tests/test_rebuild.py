@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import torch
 import yaml
 
 from conftest import commit, darkroom, read_json, run, sign, write_digits
+from darkroom.networks.calibration import Calibration, Space
 from darkroom.rebuild import verify
 from darkroom.rebuild.difference import first_difference
-from darkroom.system import lock, rebuilt
+from darkroom.system import dvc, lock, rebuilt
 from darkroom.system.errors import UserError
 
 # Runs at Python's start in every process: folders list their files backwards.
@@ -86,8 +88,13 @@ def test_a_commit_rebuilds_in_other_surroundings_but_for_what_is_forged(copy: Pa
 
 
 def test_a_commit_that_rebuilds(small: Path) -> None:
-    printed = run("darkroom", "verify", "--report", "found.json", cwd=small)
+    """dvc.lock still has a stage that was removed from dvc.yaml, as DVC leaves it there."""
     stages = lock.read(small)
+    removed = {"cmd": "true", "outs": [{"path": "data/raw.dvc", "hash": "md5", "md5": "0" * 32}]}
+    with (small / "dvc.lock").open("a") as file:
+        file.write(f"  removed: {json.dumps(removed)}\n")
+    commit(small, "A stage was removed")
+    printed = run("darkroom", "verify", "--report", "found.json", cwd=small)
     outs = {name: dict.fromkeys(lock.outs(stage), "") for name, stage in stages.items()}
     assert f"All {sum(map(len, outs.values()))} outs of a rebuild and dvc.lock are the same bytes." in printed
     found = rebuilt.read(small / "found.json")
@@ -174,13 +181,41 @@ def test_what_cannot_be_verified(measured: Path, tmp_path: Path) -> None:
     assert "not a git repository" in darkroom("verify", cwd=tmp_path, code=2)
     run("git", "init", "-q", cwd=tmp_path)
     assert "Git knows no revision 'HEAD'" in darkroom("verify", cwd=tmp_path, code=2)
+    sign(tmp_path)
+    for name in ("dvc.lock", "dvc.yaml"):
+        (tmp_path / name).write_text("stages: {}")
+    commit(tmp_path, "Without `dvc init`")
+    assert f"DVC cannot be used in {tmp_path}: mend" in darkroom("verify", cwd=tmp_path, code=2)
 
 
-def checkpoint(value: float) -> bytes:
+def test_a_record_of_dvc_with_an_umlaut_is_pulled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("git", "init", "-q", cwd=tmp_path)
+    (tmp_path / "data/raw").mkdir(parents=True)
+    (tmp_path / "data/größe.dvc").touch()
+    run("git", "add", ".", cwd=tmp_path)
+    calls: list[tuple[str, ...]] = []
+
+    def succeed(*words: str) -> int:
+        calls.append(words)
+        return 0
+
+    monkeypatch.setattr(dvc, "cache", lambda: tmp_path / "cache")
+    verify._get_images(tmp_path, succeed)
+    assert calls[-1] == ("pull", "--remote", "darkroom_verify", "data/größe.dvc")
+
+
+def checkpoint(value: float, score: float = 0.1, name: str = "a") -> bytes:
+    """A checkpoint with a calibration, in which a number is NaN."""
+    space = Space(torch.ones(4), torch.ones(1, 4), torch.ones(2, 2))
+    unlikeness = torch.tensor([1.0, torch.nan])
+    calibration = Calibration(1.2, torch.tensor([score, 0.2]), torch.tensor([0, 0]), unlikeness, space)
+    content = {
+        "about": {"classes": [name]},
+        "calibration": asdict(calibration),
+        "state_dict": {"one": torch.ones(2), "two": torch.full((3,), float(value))},
+    }
     buffer = io.BytesIO()
-    torch.save(
-        {"about": {"classes": ["a"]}, "state_dict": {"one": torch.ones(2), "two": torch.full((3,), value)}}, buffer
-    )
+    torch.save(content, buffer)
     return buffer.getvalue()
 
 
@@ -194,6 +229,9 @@ def checkpoint(value: float) -> bytes:
         ("p.csv", b"x,y\n1,2\n", b"x,y\n1,2\n3,5\n", "row 2, x: nothing -> 3"),
         ("p.csv", b"x\n1\n", b"x\r\n1\n", "byte 1 of 4 (5 now)"),
         ("m.pth", checkpoint(1), checkpoint(1.5), "two: 3 of 3 values, by up to 0.5"),
+        ("m.pth", checkpoint(1), checkpoint(1.5, 0.3), "two: 3 of 3 values, by up to 0.5"),
+        ("m.pth", checkpoint(1), checkpoint(1, 0.3), "calibration.scores: 1 of 2 values, by up to 0.2"),
+        ("m.pth", checkpoint(1), checkpoint(1, 0.3, "b"), "about.classes.0: a -> b"),
         ("m.pth", b"damaged", checkpoint(1), "byte 0 of 7"),
         ("a.png", b"abc", b"abd", "byte 2 of 3 (3 now)"),
     ],

@@ -303,6 +303,10 @@ def test_beside_the_figures_on_test(
     assert found["figures"]["accuracy"]["test"] == pytest.approx(evaluated["accuracy"], abs=1e-5)
     assert found["figures"]["unknown"]["verdict"] == "higher"
     assert found["figures"]["log_loss"]["test"]["value"] == pytest.approx(evaluated["log_loss"]["value"], abs=1e-5)
+    manifest = (copy / "data/manifest.csv").read_text()
+    (copy / "data/manifest.csv").write_text(manifest.replace(",test,", ",train,", 1))
+    assert session.run(model, tmp_path / "site", Choices(None, True, None, None, None)) == 0
+    assert "data/manifest.csv is of another split" in json.loads(capsys.readouterr().out)["no_test"]
     (copy / "metrics/evaluate.json").write_text("{}")
     assert session.run(model, tmp_path / "site", Choices(None, False, 0.5, found["classes"][0]["class"], None)) == 0
     assert "is not what dvc.lock says" in (text := capsys.readouterr().out)

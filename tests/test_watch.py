@@ -1,5 +1,6 @@
 """`darkroom watch`: how far the stages are."""
 
+import json
 import os
 import subprocess
 import sys
@@ -67,6 +68,19 @@ os.kill(os.getpid(), 9)
     variables = {**os.environ, "PYTHONPATH": str(Path(progress.__file__).parents[2])}
     subprocess.run([sys.executable, "-c", code], cwd=noted, check=False, env=variables)
     assert [one.state for one in watch.look(time.time())] == ["done", "waiting", "stopped", "waiting"]
+
+
+@pytest.mark.fast
+def test_a_process_that_has_the_number_of_a_killed_stage_is_not_the_stage(noted: Path) -> None:
+    note: dict[str, object] = {
+        "started": time.time() - 10**6,
+        "seconds": None,
+        "process": os.getpid(),
+        "epochs": 0,
+        "rows": [],
+    }
+    (noted / progress.FOLDER / "evaluate.json").write_text(json.dumps(note))
+    assert watch.look(time.time())[2].state == "stopped"
 
 
 @pytest.mark.fast

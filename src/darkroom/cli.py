@@ -1,5 +1,6 @@
 """The command `darkroom`. Each subcommand is a few lines that call another package."""
 
+import io
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import typer
 from darkroom import runner
 from darkroom.inference import locate, settings
 from darkroom.system import dvc, git, markdown, params
-from darkroom.system.errors import UserError
+from darkroom.system.errors import UserError, in_words
 
 FAIL_ON = "Exit with 1 if there is evidence, at the 5 % level, that an accuracy, in all or in one class, is worse."
 MAX_DROP = "Exit with 1 if METRIC falls by more than DROP, of any model or of MODEL. May be repeated."
@@ -49,11 +50,16 @@ def options(
 
 
 def main() -> None:
-    """Run the command. A `UserError` is printed as one line, and the exit code is then 2."""
+    """Run the command. What a user can mend is printed as one line, and the exit code is then 2."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # names of files may be no UTF-8
     try:
         app()
-    except UserError as error:
-        print(f"darkroom: {error}", file=sys.stderr)
+    except Exception as error:
+        if not (sentence := in_words(error)):
+            raise
+        print(f"darkroom: {sentence}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -289,9 +295,10 @@ def pin() -> None:
     from darkroom.data import manifest
     from darkroom.data import pin as pinning
     from darkroom.data.layout import PINNED
+    from darkroom.review import places
 
     git.refuse_elsewhere()
-    mode = params.tree_of_params()["split"]["mode"]
+    mode = places.mode()
     if mode != "hash":
         raise UserError(f"split.mode in params.yaml is {mode}, which reads no pins: set it to hash, or do without")
     added = pinning.add(pinning.of_small_classes(manifest.read(None)))
@@ -603,7 +610,7 @@ def tune(
 def _anew(*words: str, cwd: Path | None = None) -> int:
     """Run `darkroom WORDS` in a process of its own, and return its exit code."""
     sys.stdout.flush()
-    return subprocess.call([sys.executable, "-c", "from darkroom import cli; cli.main()", *words], cwd=cwd)
+    return subprocess.call([sys.executable, "-P", "-c", "from darkroom import cli; cli.main()", *words], cwd=cwd)
 
 
 @contextmanager

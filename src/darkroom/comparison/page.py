@@ -1,7 +1,6 @@
 """A comparison as an HTML page: the verdicts, the images that changed between right and wrong, old and new side by side."""
 
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from darkroom.comparison.compare import Comparison, Flip
 from darkroom.comparison.text import as_markdown
 from darkroom.data.manifest import Row, path_in_side
 from darkroom.pages import charts, figures, layout
-from darkroom.pages.charts import Chart
 from darkroom.pages.thumbnails import as_uri, thumbnail
 from darkroom.results import images
 from darkroom.results.revision import Revision
@@ -28,13 +26,7 @@ def write(comparison: Comparison, base: Revision, head: Revision, path: Path) ->
     Raises:
         UserError: `path` cannot be written.
     """
-    numbers = count()
     specs: list[dict[str, Any]] = []
-
-    def placed(drawn: list[Chart]) -> list[dict[str, Any]]:
-        specs.extend(chart.spec for chart in drawn)
-        return [{"id": next(numbers), "title": chart.title} for chart in drawn]
-
     of_base, of_head = (figures.charts_of(side, figures.classes(side)) for side in (base, head))
     charts.share_scales(of_base["training"], of_head["training"])
     context = {
@@ -46,7 +38,7 @@ def write(comparison: Comparison, base: Revision, head: Revision, path: Path) ->
         "head": abbreviated(comparison.head),
         "confusion": list(_confusion(comparison, base, head)),
         "charts": [
-            {"base": placed(of_base[place]), "head": placed(of_head[place])}
+            {"base": charts.placed(of_base[place], specs), "head": charts.placed(of_head[place], specs)}
             for place in PLACES
             if of_base[place] or of_head[place]
         ],

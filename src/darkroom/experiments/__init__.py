@@ -1,1 +1,1 @@
-"""Many runs of one project with changed seeds or params: `darkroom seeds` and `tune`."""
+"""Many runs of one project with changed seeds, folds or params: `darkroom seeds`, `crossval` and `tune`."""

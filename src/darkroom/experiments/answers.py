@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,10 +52,16 @@ def of(questions: Sequence[Asked]) -> list[Answers]:
     """The answers to the `questions`, in order.
 
     Raises:
-        UserError: DVC's cache lacks a model or an image, or a model is of an earlier version.
+        UserError: DVC's cache lacks a model or an image, a model is of an earlier version, or the process was killed.
     """
-    with ProcessPoolExecutor(1, get_context("spawn"), initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
-        return pool.submit(_all, list(questions)).result()
+    try:
+        with ProcessPoolExecutor(1, get_context("spawn"), initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
+            return pool.submit(_all, list(questions)).result()
+    except BrokenProcessPool:
+        raise UserError(
+            "the process that asks the models was killed, as one is that needs more memory than there is: free memory, and run "
+            "the command again; finished runs are kept"
+        ) from None
 
 
 def _all(questions: Sequence[Asked]) -> list[Answers]:

@@ -1,4 +1,4 @@
-"""A clone of the project at one commit, in which seeds and trials run. Later commits and edits of the user do not reach it."""
+"""A clone of the project at one commit, in which seeds, folds and trials run. Later commits and edits do not reach it."""
 
 import shutil
 import subprocess

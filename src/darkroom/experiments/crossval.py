@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,12 +25,14 @@ from darkroom.experiments.clone import Clone
 from darkroom.experiments.members import Member
 from darkroom.networks import checkpoint
 from darkroom.stages import evaluate
-from darkroom.system import dvc, files, git, params
+from darkroom.system import dvc, files, git, params, pipeline
 from darkroom.system.errors import UserError
+from darkroom.system.trees import leaves, value_at
 
 TABLE = Path("report/crossval.csv")
 TITLES = {"accuracy": METRICS["accuracy"], "balanced_accuracy": "balanced accuracy", "macro_f1": METRICS["macro_f1"]}
 TITLES |= {"auroc": METRICS["auroc"], "log_loss": "log loss", "ece": METRICS["ece"]}
+DIVIDE_NOTHING = ("split.fold", "split.layout")  # the first is set for each fold, the other is how images are stored
 LOWER_IS_BETTER = ("log_loss", "ece")
 
 
@@ -96,15 +99,15 @@ def crossval(plan: Plan, jobs: int | None) -> str:
         jobs: That of `members.run`.
 
     Raises:
-        UserError: A run failed, a name is unknown, or the folds of the two revisions hold other images.
+        UserError: A run failed, a name is unknown, or HEAD cannot be compared with the other revision.
     """
-    if plan.against is not None:
-        _refuse_against(plan)
     changed = {setting.lstrip("+").partition("=")[0] for setting in plan.settings}
     if own := sorted(changed & {"run.seed", "split.fold"}):
         raise UserError(f"--set {own[0]}: the folds and repeats set it themselves; leave it out")
     with clone.of_head() as head:
         models, bins = _models(plan, head)
+        if plan.against is not None:
+            _refuse_against(plan, head.commit, models)
         found = _results(plan, head, models, plan.settings, jobs)
     if plan.against is None:
         write(found)
@@ -116,13 +119,19 @@ def crossval(plan: Plan, jobs: int | None) -> str:
     return f"{as_markdown(found, bins)}\n{difference_as_markdown(base, found, bins, plan.against)}"
 
 
-def _refuse_against(plan: Plan) -> None:
+def _refuse_against(plan: Plan, head: str, models: Sequence[str]) -> None:
     """Refuse, before anything trains, a revision with which HEAD cannot be compared.
 
+    Args:
+        plan: What is cross-validated.
+        head: The commit of HEAD.
+        models: Those that are trained.
+
     Raises:
-        UserError: There is no such revision, it is HEAD with the same params, or it has other images.
+        UserError: There is no such revision, it is HEAD with the same params, it has other images or another split, or it lacks
+            a training.
     """
-    head, other = dvc.commit("HEAD"), dvc.commit(str(plan.against))
+    other = dvc.commit(str(plan.against))
     if head == other and not plan.settings:
         raise UserError(f"--against {plan.against} is HEAD itself: name another revision, or change a param by --set")
     if git.show(head, TRACKED.as_posix()) != git.show(other, TRACKED.as_posix()):
@@ -130,6 +139,35 @@ def _refuse_against(plan: Plan) -> None:
             f"--against {plan.against}: its {TRACKED} tracks other images than that of HEAD, and only revisions with the same "
             "images can be compared"
         )
+    trainings = _of_commit(other, pipeline.PIPELINE, "stages")
+    if missing := [stage for stage in map(checkpoint.stage, models) if stage not in trainings]:
+        raise UserError(
+            f"--against {plan.against}: its {pipeline.PIPELINE} has no {missing[0]}: name the trainings that both have by --stage"
+        )
+    here, there = _split(head, plan.settings), _split(other)
+    # A key that one of them lacks is of another version of Darkroom, and says nothing about the images.
+    if differing := [key for key in there if key in here and here[key] != there[key]]:
+        raise UserError(
+            f"--against {plan.against}: its {differing[0]} is another one than that of HEAD, and only the same section split "
+            "gives the same folds: give both the same, or name another revision"
+        )
+
+
+def _split(commit: str, settings: Sequence[str] = ()) -> dict[str, Any]:
+    """What decides, in the section split of a commit, which images are held out together, by dotted key; with `settings`."""
+    found = dict(leaves(_of_commit(commit, params.PARAMS, "split"), "split"))
+    for setting in settings:
+        key, _, text = setting.lstrip("+").partition("=")
+        if key.startswith("split."):
+            with contextlib.suppress(UserError):  # DVC will say what it cannot read
+                found |= dict(leaves(params.parse(text), key))
+    return {key: value for key, value in found.items() if key not in DIVIDE_NOTHING}
+
+
+def _of_commit(commit: str, path: Path, key: str) -> dict[str, Any]:
+    """What a YAML file of a commit has under `key`; {} if it has nothing of the kind."""
+    found = value_at(params.parse((git.show(commit, str(path)) or b"{}").decode(), f"{path} of {commit[:7]}"), key)
+    return dict(found) if isinstance(found, dict) else {}
 
 
 def _models(plan: Plan, head: Clone) -> tuple[list[str], int]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-import importlib
+import importlib.util
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,11 +55,17 @@ def _checked(path: Path, space: Space) -> Space:
     """Check `space`, which was read from `path`, against the project in the current folder.
 
     Raises:
-        UserError: It names something that is not a param of the stage, or gives a param a value that it cannot have.
+        UserError: It names a stage whose params cannot be checked or something that is not a param of it, or gives a param a
+            value that it cannot have.
     """
     if space.stage not in pipeline.stages():
         raise UserError(
             f"{path}: stage: {pipeline.PIPELINE} has no stage '{space.stage}': name one that trains a model"
+        )
+    if not importlib.util.find_spec(f"darkroom.stages.{space.stage}"):
+        raise UserError(
+            f"{path}: stage: '{space.stage}' has no file in src/darkroom/stages, whose Params say which values it can have: add "
+            "one, or name another stage"
         )
     tree = params.read(params.PARAMS)
     for key, dimension in space.params.items():

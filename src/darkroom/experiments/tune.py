@@ -32,6 +32,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)  # `search` prints a line p
 
 FOLDER = Path(".darkroom/tune")
 EPOCH = re.compile(r"^epoch +(\d+)/\d+ .* val loss ([\d.]+)")  # a line of `history.describe`
+RAN = "ran"  # where a trial keeps the params that it was run with; Optuna keeps those that it proposed
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 DIVERGED = "the training diverged"  # part of the message of `loop.run_epoch`
 TRIES = 5  # to open a database that others make at the same time
@@ -66,14 +67,14 @@ def search(path: Path, name: str, trials: int, storage: str | None) -> str:
         if defaults:
             study.enqueue_trial(defaults, skip_if_exists=True)  # the baseline for the other trials
         for _ in range(trials):
-            try_one(study, name, space, head)
+            try_one(study, name, space, head, defaults)
     if len(complete(study)) > 1:
         draw(study, name)
     return as_markdown(study, name, space.stage, defaults)
 
 
-def try_one(study: optuna.Study, name: str, space: Space, head: clone.Clone) -> None:
-    """Run one trial of the study `name` in the clone `head`, and print a line on it.
+def try_one(study: optuna.Study, name: str, space: Space, head: clone.Clone, defaults: Mapping[str, Any]) -> None:
+    """Run one trial of the study `name` in the clone `head`, and print a line on it. `defaults` are the params as they are.
 
     Raises:
         UserError: The trial failed.
@@ -82,7 +83,8 @@ def try_one(study: optuna.Study, name: str, space: Space, head: clone.Clone) -> 
     trial.set_user_attr("lock", str(head.lock))
     trial.set_user_attr("host", socket.gethostname())
     trial.set_user_attr("folder", str(Path.cwd()))
-    changes = {key: propose(trial, key, dimension) for key, dimension in space.params.items()}
+    changes = {key: propose(trial, key, dimension, defaults.get(key)) for key, dimension in space.params.items()}
+    trial.set_user_attr(RAN, changes)
     loss = attempt(trial, head, space.stage, experiment(name, trial.number), changes)
     state = optuna.trial.TrialState.PRUNED if loss is None else optuna.trial.TrialState.COMPLETE
     study.tell(trial, loss, state)
@@ -107,7 +109,6 @@ def open_study(
         UserError: The storage cannot be used, or the study was begun with another space or commit.
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
-    epochs = value_at(params.read(project / params.PARAMS), f"{space.stage}.epochs")
     log = FOLDER / f"{name}.log"
     where = f"--storage {without_password(storage)}" if storage else str(log)
     try:
@@ -115,8 +116,7 @@ def open_study(
             study_name=name,
             storage=opened(storage) if storage else optuna.storages.JournalStorage(JournalFileBackend(str(log))),
             sampler=optuna.samplers.TPESampler(seed=None, constant_liar=True),
-            # The val loss varies much while the learning rate is high, so that only the worst quarter of the trials is pruned.
-            pruner=optuna.pruners.PercentilePruner(75.0, n_startup_trials=4, n_warmup_steps=epochs // 3),
+            pruner=_pruner(value_at(params.read(project / params.PARAMS), f"{space.stage}.epochs")),
             direction="minimize",
             load_if_exists=True,
         )
@@ -128,6 +128,14 @@ def open_study(
         raise UserError(f"{where} cannot hold the study ({reason}): {remedy}") from None
     _check_inputs(study, name, space, commit)
     return study
+
+
+def _pruner(epochs: Any) -> optuna.pruners.BasePruner:
+    """What stops trials early. A training that is not made of epochs (None) says nothing before its end, and is not stopped."""
+    if not isinstance(epochs, int):
+        return optuna.pruners.NopPruner()
+    # The val loss varies much while the learning rate is high, so that only the worst quarter of the trials is pruned.
+    return optuna.pruners.PercentilePruner(75.0, n_startup_trials=4, n_warmup_steps=epochs // 3)
 
 
 def opened(storage: str) -> optuna.storages.BaseStorage:
@@ -187,8 +195,8 @@ def recover(study: optuna.Study) -> None:
             study.enqueue_trial(trial.params)
 
 
-def propose(trial: optuna.Trial, key: str, dimension: Dimension) -> Any:
-    """Let Optuna propose a value of one param."""
+def propose(trial: optuna.Trial, key: str, dimension: Dimension, default: Any) -> Any:
+    """Let Optuna propose a value of one param. Its `default`, which params.yaml has, is taken as it is, with all its digits."""
     if dimension.choices:
         return trial.suggest_categorical(key, dimension.choices)
     low, high = dimension.low, dimension.high
@@ -196,7 +204,14 @@ def propose(trial: optuna.Trial, key: str, dimension: Dimension) -> Any:
     assert high is not None
     if isinstance(low, int) and isinstance(high, int):
         return trial.suggest_int(key, low, high, log=dimension.log)
-    return float(f"{trial.suggest_float(key, low, high, log=dimension.log):.3g}")  # three digits are enough
+    value = trial.suggest_float(key, low, high, log=dimension.log)
+    return value if value == default else min(max(float(f"{value:.3g}"), low), high)  # three digits are enough
+
+
+def ran(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    """The params that a trial was run with, by dotted key."""
+    found: dict[str, Any] = trial.user_attrs.get(RAN, trial.params)
+    return found
 
 
 def attempt(trial: optuna.Trial, head: clone.Clone, stage: str, name: str, changes: Mapping[str, Any]) -> float | None:
@@ -252,17 +267,15 @@ def as_markdown(study: optuna.Study, name: str, stage: str, defaults: Mapping[st
         defaults: The params in params.yaml. The trial with these is marked.
     """
     done = complete(study)
-    keys = sorted({key for trial in done for key in trial.params})
+    keys = sorted({key for trial in done for key in ran(trial)})
     lines = [f"| trial | val loss | {' | '.join(keys)} |", "|---|---:|" + "---:|" * len(keys)]
     for trial in done:
-        shown = (
-            f"{value:.3g}" if isinstance(value, float) else str(value) for value in (trial.params[key] for key in keys)
-        )
-        number = f"{trial.number}, as they are" if trial.params == defaults else str(trial.number)
+        shown = (str(ran(trial)[key]) for key in keys)
+        number = f"{trial.number}, as they are" if ran(trial) == defaults else str(trial.number)
         lines.append(f"| {number} | {trial.value:.4g} | {' | '.join(shown)} |")
     stopped = len(study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.PRUNED]))
     lines += ["", f"{len(done)} trials ran to their end, {stopped} were stopped early. Only val was looked at."]
-    if done and done[0].params == defaults:
+    if done and ran(done[0]) == defaults:
         lines += ["", "None is better than the params as they are."]
     elif done:
         lines += ["", advice(done, name, stage, defaults, len(done) + stopped - 1)]
@@ -281,7 +294,7 @@ def advice(
         defaults: The params in params.yaml.
         trials: How many were tried besides these.
     """
-    best, start = done[0], next((trial for trial in done if trial.params == defaults), None)
+    best, start = done[0], next((trial for trial in done if ran(trial) == defaults), None)
     how = how_to_take(best, experiment(name, best.number))
     try:
         commits = [dvc.experiments(experiment(name, one.number)) for one in (start, best) if one]
@@ -303,7 +316,7 @@ def how_to_take(trial: optuna.trial.FrozenTrial, name: str) -> str:
     if dvc.experiments(name):
         return f"Take the best one: `dvc exp apply {name}`, then `dvc repro`."
     host = trial.user_attrs.get("host", "another machine")
-    settings = " ".join(f"-S {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in trial.params.items())
+    settings = " ".join(f"-S {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in ran(trial).items())
     return (
         f"The best one was run on {host} in `{trial.user_attrs.get('folder', 'another folder')}`. Train it again here, with "
         f"the same bytes: `dvc exp run {settings}`. Or there `dvc exp push origin {name}`, here `dvc exp pull origin {name}` "

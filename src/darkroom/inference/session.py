@@ -61,8 +61,8 @@ def run(model: Path, paths: Sequence[str], choices: Choices) -> int:
         except KeyboardInterrupt:
             print("darkroom predict: interrupted; the lines above are whole", file=sys.stderr)
             return 130
-    if not (tally.answers or tally.failed):
-        raise UserError(f"there is no image in {', '.join(paths)}: name files or folders of images")
+        if not (tally.answers or tally.failed):
+            raise UserError(f"there is no image in {', '.join(paths)}: name files or folders of images")
     print(tally.summary(asked.title, asked.classes, asked.known[1]), file=sys.stderr)
     return int(tally.failed > 0)
 
@@ -84,6 +84,8 @@ def limits_at(asked: predictor.Predictor, error_rate: float) -> conformal.Limits
 def _target(path: Path | None) -> Iterator[TextIO]:
     """Where the lines go: to a new file, or to standard output.
 
+    After a mistake of the user's the file is removed, since it lacks lines.
+
     Raises:
         UserError: The file exists already, for it may be an image or a model, or cannot be written.
     """
@@ -92,12 +94,17 @@ def _target(path: Path | None) -> Iterator[TextIO]:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8", errors="surrogateescape", newline="\n") as stream:
-            yield stream
+        stream = path.open("x", encoding="utf-8", errors="surrogateescape", newline="\n")
     except FileExistsError:
         raise UserError(f"--output {path}: there is such a file already: name another one, or remove it") from None
     except OSError as error:
         raise UserError(f"--output {path}: cannot be written ({error.strerror}): name another file") from None
+    with stream:
+        try:
+            yield stream
+        except UserError:
+            path.unlink()
+            raise
 
 
 def pictures(asked: predictor.Predictor, folder: Path | None) -> tuple[Witness | None, output.Picture | None]:

@@ -1,4 +1,4 @@
-"""How `darkroom predict` computes. It imports neither NumPy nor torch, which must be set up first (`determinism.prepare`)."""
+"""How a trained model computes answers. It imports neither NumPy nor torch: both must be set up first."""
 
 from typing import Literal
 

@@ -24,9 +24,16 @@ class Chart(NamedTuple):
 
 
 def plots(stages: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """The plots of dvc.yaml that have a template: path -> title, template, names and labels of the axes."""
+    """The plots of dvc.yaml with a template of this project: path -> title, template, names and labels of the axes.
+
+    DVC's own templates, such as `linear`, are in no file: plots with them are seen by `dvc plots show`.
+    """
     entries = [entry for stage in stages.values() for entry in stage.get("plots", []) if isinstance(entry, dict)]
-    return {path: about for entry in entries for path, about in entry.items() if "template" in about}
+    return {path: about for entry in entries for path, about in entry.items() if _template(about).is_file()}
+
+
+def _template(about: Mapping[str, str]) -> Path:
+    return TEMPLATES / f"{about.get('template')}.json"
 
 
 def charts(about: Mapping[str, str], rows: Rows) -> list[Chart]:
@@ -37,7 +44,7 @@ def charts(about: Mapping[str, str], rows: Rows) -> list[Chart]:
         rows: Column -> value. Vega-Lite takes text for a number where a chart needs one. If there is a column `count`, each row
             stands for so many.
     """
-    template = json.loads((TEMPLATES / f"{about['template']}.json").read_text(encoding="utf-8"))
+    template = json.loads(_template(about).read_text(encoding="utf-8"))
     anchors: dict[str, Any] = {
         "<DVC_METRIC_DATA>": [{"rev": "", **row} for row in rows],
         "<DVC_METRIC_TITLE>": about.get("title", ""),
@@ -68,6 +75,13 @@ def curves(about: Mapping[str, str], rows: Rows) -> list[Chart]:
         spec["encoding"]["color"] |= {"sort": None}
         spec["encoding"]["x"]["axis"] |= {"labelExpr": "datum.value % 1 ? '' : datum.label", "format": "d"}
     return drawn
+
+
+def placed(drawn: Sequence[Chart], specs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The title of each chart, for a template, and its number: its place in `specs`, to which its specification is added."""
+    first = len(specs)
+    specs += [chart.spec for chart in drawn]
+    return [{"id": number, "title": chart.title} for number, chart in enumerate(drawn, first)]
 
 
 def share_scales(base: Sequence[Chart], head: Sequence[Chart]) -> None:

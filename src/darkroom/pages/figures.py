@@ -108,7 +108,7 @@ def charts_of(revision: Revision, of_models: OfModels) -> dict[str, list[Chart]]
     found: dict[str, list[Chart]] = {place: [] for place in PLACES.values() if place}
     curves: list[dict[str, str]] = []
     for path, about in listed.items():
-        place = next(place for start, place in PLACES.items() if path.startswith(start))
+        place = next((place for start, place in PLACES.items() if path.startswith(start)), "trust")
         rows = _titled(revision, revisions.table(revision, path))
         if path.startswith("plots/train_"):  # all models in one chart, told apart as DVC tells revisions apart
             model = path.removeprefix("plots/train_").removesuffix(".csv")

@@ -30,6 +30,8 @@ def first_difference(name: str, old: bytes, new: bytes) -> str:
         RuntimeError,
         EOFError,
         KeyError,
+        TypeError,
+        AttributeError,
         pickle.UnpicklingError,
     ):  # the content does not fit the suffix
         return _in_bytes(old, new)
@@ -60,24 +62,49 @@ def _in_csv(old: bytes, new: bytes) -> str:
 def _in_checkpoint(old: bytes, new: bytes) -> str:
     import torch
 
-    before, after = (torch.load(io.BytesIO(data), map_location="cpu", weights_only=True) for data in (old, new))
-    others = [{key: value for key, value in content.items() if key != "state_dict"} for content in (before, after)]
-    if difference := _first_of(dict(leaves(others[0])), dict(leaves(others[1]))):
-        return difference
-    for name, tensor in before["state_dict"].items():
-        other = after["state_dict"].get(name)
-        if other is None or other.shape != tensor.shape:
-            return f"{name}: {tuple(tensor.shape)} -> {MISSING if other is None else tuple(other.shape)}"
-        if not torch.equal(tensor, other):
-            distance = (tensor.double() - other.double()).abs()
-            differing, largest = int((distance > 0).sum()), float(distance.max())
-            return f"{name}: {differing:,} of {distance.numel():,} values, by up to {largest:.3g}"
+    contents = [torch.load(io.BytesIO(data), map_location="cpu", weights_only=True) for data in (old, new)]
+    for part in (_about, _weights, _calibration):  # other weights have another calibration, which says less
+        before, after = (dict(leaves(part(content))) for content in contents)
+        if difference := _first_of(before, after):
+            return difference
     return ""
+
+
+def _about(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key not in ("state_dict", "calibration")}
+
+
+def _weights(content: Mapping[str, Any]) -> Any:
+    return content.get("state_dict", {})
+
+
+def _calibration(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {"calibration": content.get("calibration", {})}
 
 
 def _first_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    for key in sorted(before.keys() | after.keys()):
-        old, new = before.get(key, MISSING), after.get(key, MISSING)
-        if old != new:
-            return f"{key}: {old} -> {new}"
+    for key in dict.fromkeys([*before, *after]):
+        if found := _between(before.get(key, MISSING), after.get(key, MISSING)):
+            return f"{key}: {found}"
     return ""
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "shape")  # torch is imported for checkpoints alone
+
+
+def _between(old: Any, new: Any) -> str:
+    """How two plain values or tensors differ, "" if they do not. In tensors, NaN is the same as NaN."""
+    if not (_is_tensor(old) and _is_tensor(new)):
+        return f"{_form(old)} -> {_form(new)}" if _is_tensor(old) or _is_tensor(new) or old != new else ""
+    if (old.shape, old.dtype) != (new.shape, new.dtype):
+        return f"{_form(old)} -> {_form(new)}"
+    differs = (old != new) & ~(old.isnan() & new.isnan())
+    if not differs.any():
+        return ""
+    largest = (old.double() - new.double()).abs()[differs].max()
+    return f"{int(differs.sum()):,} of {differs.numel():,} values, by up to {float(largest):.3g}"
+
+
+def _form(value: Any) -> str:
+    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}" if _is_tensor(value) else str(value)

@@ -124,7 +124,7 @@ def _refuse_loss() -> None:
     """Refuse if DVC's checkout would remove files that are of neither side, as images are that were copied in and not added.
 
     Raises:
-        UserError: It would.
+        UserError: It would, or DVC cannot be used here.
     """
     status = json.loads(dvc.read("data", "status", "--granular", "--json"))
     here, of_merge = (_changed(status.get(kind, {})) for kind in ("uncommitted", "committed"))

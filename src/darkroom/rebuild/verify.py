@@ -15,7 +15,7 @@ import yaml
 from darkroom.data import demo, tracked
 from darkroom.data.layout import RAW
 from darkroom.rebuild.difference import first_difference
-from darkroom.system import dvc, files, git, lock, params, rebuilt
+from darkroom.system import dvc, files, git, lock, params, pipeline, rebuilt
 from darkroom.system.errors import UserError
 from darkroom.system.trees import value_at
 
@@ -44,7 +44,7 @@ class Build:
 
     Attributes:
         root: The project's folder.
-        stages: The stages of its dvc.lock by name.
+        stages: The stages of its dvc.lock by name, as far as its dvc.yaml has them.
         cache: The folder of DVC's cache, which has each output under its md5.
         seconds: Stage -> how long it took, if it has said so.
     """
@@ -76,8 +76,8 @@ def verify(changes: Sequence[str], report: Path | None = None) -> int:
         report: A file to write what was found to, for `darkroom pr-report`.
 
     Raises:
-        UserError: HEAD cannot be cloned or built, its images are missing, a change names no param, or `report` cannot be
-            written or is asked for with changes.
+        UserError: HEAD cannot be cloned or built, its images are missing, DVC cannot be used here, a change names no param, or
+            `report` cannot be written or is asked for with changes.
     """
     if not params.PARAMS.exists():
         raise UserError(f"there is no {params.PARAMS} in {Path.cwd()}: run from the project's top folder")
@@ -85,7 +85,8 @@ def verify(changes: Sequence[str], report: Path | None = None) -> int:
         raise UserError("--report is about the committed results, and --set about other ones: leave one of the two out")
     head = dvc.commit("HEAD")
     changed = _changed(params.parse((git.show(head, str(params.PARAMS)) or b"{}").decode()), changes)
-    reference = None if changes else Build(Path(), _locked(head), dvc.cache())
+    cache = dvc.cache()  # before anything is cloned: a DVC that cannot be used is told at once
+    reference = None if changes else Build(Path(), _locked(head), cache)
     if git.read("status", "--porcelain"):
         print("There are uncommitted changes. They are left out: HEAD is verified.")
     folder = Path(tempfile.mkdtemp(prefix="darkroom verify é "))
@@ -108,15 +109,29 @@ def verify(changes: Sequence[str], report: Path | None = None) -> int:
 
 
 def _locked(head: str) -> dict[str, Any]:
-    """The stages of dvc.lock in a commit.
+    """The stages of dvc.lock in a commit, as far as its dvc.yaml has them.
 
     Raises:
-        UserError: It has none.
+        UserError: It has no dvc.lock, or no dvc.yaml.
     """
     content = git.show(head, str(lock.LOCK))
     if content is None:
         raise UserError(f"HEAD has no {lock.LOCK}: run `dvc repro`, and commit its results")
-    return lock.parse(content.decode())
+    return _kept(lock.parse(content.decode()), head)
+
+
+def _kept(locked: dict[str, Any], head: str) -> dict[str, Any]:
+    """Those of the stages of a dvc.lock that dvc.yaml of the commit `head` has, too: DVC keeps the entries of removed stages.
+
+    Raises:
+        UserError: The commit has no dvc.yaml.
+    """
+    content = git.show(head, str(pipeline.PIPELINE))
+    if content is None:
+        raise UserError(f"HEAD has no {pipeline.PIPELINE}: commit it, and run the command again")
+    listed = value_at(params.parse(content.decode(), f"{pipeline.PIPELINE} of {head[:10]}"), "stages") or {}
+    # DVC calls a stage of a matrix NAME@ITEM in dvc.lock.
+    return {name: stage for name, stage in locked.items() if name.partition("@")[0] in listed}
 
 
 def _write(path: Path, head: str, old: Build, new: Build, rows: Sequence[Row]) -> None:
@@ -229,7 +244,7 @@ def _build(
     root = cloned(clone, head)
     if changed:
         (root / params.PARAMS).write_text(yaml.safe_dump(dict(changed)), encoding="utf-8")
-    _remove_results(root)
+    _remove_results(root, head)
     variables = {**surroundings, "DVC_SITE_CACHE_DIR": f"{clone} site cache"}
     cache = root / ".dvc/cache"
 
@@ -245,7 +260,7 @@ def _build(
         raise UserError(
             f"the rebuild in {root} failed: correct the cause that the stage prints, commit, and run the command again"
         )
-    return Build(root, lock.read(root), cache, seconds)
+    return Build(root, _kept(lock.read(root), head), cache, seconds)
 
 
 def cloned(clone: Path, commit: str) -> Path:
@@ -276,11 +291,16 @@ def _repro(root: Path, variables: Mapping[str, str]) -> tuple[int, dict[str, flo
             process.wait()
 
 
-def _remove_results(root: Path) -> None:
-    """Remove the results that a clone has from Git. DVC takes those of a frozen stage, and outs that persist, as they are."""
+def _remove_results(root: Path, head: str) -> None:
+    """Remove the results that a clone of `head` has from Git.
+
+    DVC takes those of a frozen stage, and outs that persist, as they are. What a removed stage has made is left:
+    others may read it.
+    """
     if (root / lock.LOCK).exists():
-        made = [path for stage in lock.read(root).values() for path in lock.outs(stage)]
-        git.read("rm", "-r", "--quiet", "--ignore-unmatch", "--", *made, cwd=root)
+        made = [path for stage in _kept(lock.read(root), head).values() for path in lock.outs(stage)]
+        if made:  # else Git asks what to remove
+            git.read("rm", "-r", "--quiet", "--ignore-unmatch", "--", *made, cwd=root)
 
 
 def _get_images(root: Path, call: Callable[..., int]) -> None:
@@ -294,7 +314,8 @@ def _get_images(root: Path, call: Callable[..., int]) -> None:
         UserError: The images are in none of them.
     """
     call("remote", "add", "--local", "darkroom_verify", str(dvc.cache()))
-    listed = git.read("ls-files", "*.dvc", cwd=root).splitlines()
+    # Without -z, Git writes a name that is not ASCII in quotes.
+    listed = [*filter(None, git.read("ls-files", "-z", "*.dvc", cwd=root).split("\0"))]
     raw = root / RAW
     pulled = call("pull", "--remote", "darkroom_verify", *listed) == 0 or call("pull", *listed) == 0
     if not (pulled and raw.exists()):

@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from darkroom.data.layout import RAW, SIDES
-from darkroom.pages import figures, layout
+from darkroom.pages import charts, figures, layout
 from darkroom.pages.figures import OfModels
 from darkroom.report import card, gallery, verdict
 from darkroom.report.gallery import Gallery
@@ -51,6 +50,7 @@ def write(name: str | None, output: Path, note: str = "") -> Path:
     heat, notes = gallery.heat_maps(revision, pictures.rows)
     of_classes = figures.classes(revision)
     drawn = figures.charts_of(revision, of_classes)
+    specs: list[dict[str, Any]] = []
     context = {
         "title": f"Darkroom: {_name(revision)}",
         "name": f"Results of {_name(revision)}",
@@ -61,13 +61,8 @@ def write(name: str | None, output: Path, note: str = "") -> Path:
         **_data(revision, pictures, suspects),
         **_errors(revision, of_classes),
         **_provenance(revision),
-        "charts": {place: [] for place in SECTIONS} | drawn,
+        "charts": {place: charts.placed(drawn.get(place, []), specs) for place in SECTIONS},
     }
-    numbers = count()
-    specs = []
-    for place, of_place in drawn.items():
-        context["charts"][place] = [{"id": next(numbers), "title": one.title} for one in of_place]
-        specs += [one.spec for one in of_place]
     data = {
         **pictures.data,
         "heat": heat,
@@ -138,6 +133,7 @@ def _data(revision: Revision, pictures: Gallery, suspects: Sequence[Suspect]) ->
         "pairs_more": len(pairs[gallery.PAIRS :]),
         "suspects": [{**one._asdict(), "thumb": thumb.get(one.path, "")} for one in flagged[: gallery.SUSPECTS // 2]],
         "suspected": len(flagged),
+        "checked": bool(suspects),
     }
 
 

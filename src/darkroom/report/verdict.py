@@ -107,7 +107,7 @@ def _conflicts(revision: Revision) -> Iterator[Note]:
     if count := len(leaks.conflicts([row.sha256 for row in used], [row.label for row in used])):
         yield Note(
             f"{count:,} images are there under two labels: `darkroom review --only conflicts` shows them.",
-            "#provenance",
+            "#data-set",
         )
 
 

@@ -58,7 +58,11 @@ def look(now: float) -> list[Stage]:
 
 
 def _runs(note: Mapping[str, Any]) -> bool:
-    return bool(note.get("process")) and psutil.pid_exists(note["process"])
+    """Whether the process that wrote the note is alive. A number that a later process has is not it."""
+    try:
+        return bool(note.get("process")) and psutil.Process(note["process"]).create_time() <= note["started"] + 1
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _expected(entry: Mapping[str, Any], note: Mapping[str, Any], pace: float) -> float | None:
@@ -74,7 +78,7 @@ def _pace(stages: Mapping[str, Any], notes: Mapping[str, Any]) -> float:
     pairs = [
         (float(notes[name]["seconds"]), float(entry["meta"]["seconds"]))
         for name, entry in stages.items()
-        if "meta" in entry and notes[name].get("seconds")
+        if entry.get("meta", {}).get("seconds") and notes[name].get("seconds")
     ]
     return sum(took for took, _ in pairs) / sum(usual for _, usual in pairs) if pairs else 1.0
 
@@ -187,12 +191,13 @@ def write_page(stages: Sequence[Stage]) -> None:
     ]
     about = next((of for path, of in listed.items() if path.startswith("plots/train_")), None)
     drawn = charts.curves(about, rows) if about and rows else []
+    specs: list[dict[str, Any]] = []
     context = {
         "title": "Darkroom: watch",
         "sections": [],
         "reload": RELOAD,
         "left": left(stages),
         "rows": [cells(one) for one in stages],
-        "charts": [{"id": number, "title": one.title} for number, one in enumerate(drawn)],
+        "charts": charts.placed(drawn, specs),
     }
-    layout.write(layout.render("watch.html", context, {"charts": [one.spec for one in drawn]}), PAGE, "the page")
+    layout.write(layout.render("watch.html", context, {"charts": specs}), PAGE, "the page")

@@ -109,8 +109,8 @@ def load(name: str | None) -> Revision:
 
     tree, locked = _params_and_lock(text(str(params.PARAMS)), text(str(lock.LOCK)), shown)
     listed = params.parse(text(str(pipeline.PIPELINE)), f"{pipeline.PIPELINE} of {shown}")["stages"]
-    # DVC keeps the entries of stages that were removed.
-    stages = {name: entry for name, entry in locked.items() if name in listed}
+    # DVC keeps the entries of stages that were removed, and calls one of a matrix NAME@ITEM.
+    stages = {name: entry for name, entry in locked.items() if name.partition("@")[0] in listed}
     manifest = manifest_file.read(commit)
     predictions = _predictions(text(PREDICTIONS), manifest, shown)
     scores = _scores(text(METRICS), predictions, shown)

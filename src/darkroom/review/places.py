@@ -4,11 +4,24 @@ from pathlib import Path, PurePosixPath
 
 from darkroom.data.layout import RAW
 from darkroom.system import files, params
+from darkroom.system.errors import UserError
 
 
 def depth() -> int:
     """The number of folders above the classes: 1 in a data set that is split already (`split.mode: folders`), else 0."""
-    return int(params.tree_of_params()["split"]["mode"] == "folders")
+    return int(mode() == "folders")
+
+
+def mode() -> str:
+    """`split.mode` of params.yaml.
+
+    Raises:
+        UserError: params.yaml has none.
+    """
+    found = params.tree_of_params().get("split")
+    if not isinstance(found, dict) or "mode" not in found:
+        raise UserError(f"{params.PARAMS} has no split.mode: `git show HEAD:{params.PARAMS}` has one to copy")
+    return str(found["mode"])
 
 
 def label_of(path: str, above: int) -> str:

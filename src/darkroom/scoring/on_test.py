@@ -65,6 +65,8 @@ def find(model: Path, asked: Predictor, revision: str | None) -> OnTest | str:
     probabilities = np.array([[float(row[f"probability_{label}"]) for label in asked.classes] for row in rows])
     labels = np.array([asked.classes.index(row["actual"]) for row in rows])
     units = _units([row["path"] for row in rows], revision)
+    if units is None:
+        return f"{MANIFEST} is of another split (run `dvc repro`)"
     return OnTest(labels, probabilities, units, json.loads(scores)[names[0]])
 
 
@@ -76,11 +78,11 @@ def _md5_of_checkpoint(model: Path, checkpoint_sha256: str) -> str | None:
     return next((hashlib.md5(data).hexdigest() for data in here if files.sha256(data) == checkpoint_sha256), None)
 
 
-def _units(paths: Sequence[str], revision: str | None) -> np.ndarray:
-    """The unit of each test image."""
+def _units(paths: Sequence[str], revision: str | None) -> np.ndarray | None:
+    """The unit of each test image. None if the manifest does not have them all: `split` has run since, and `evaluate` has not."""
     rows = manifest.read(revision)
     group_of = {manifest.path_in_side(row): row.group for row in rows if row.split == "test"}
-    return groups.units([group_of[path] for path in paths])
+    return groups.units([group_of[path] for path in paths]) if group_of.keys() >= set(paths) else None
 
 
 def seen(paths: Sequence[str], revision: str | None) -> dict[str, int]:
