@@ -42,6 +42,8 @@ from darkroom.data import demo  # noqa: E402
 from darkroom.data.tracked import is_demo  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
+# Files with the tests that take longest.
+LONG = {f"test_{name}" for name in ("users_project", "workers", "updates", "docs", "crossval", "merge")}
 LONGEST = 900  # seconds that a command of a test may take: one that waits for a person must not hold up all others
 STAGE = ROOT / "src/darkroom"  # `python STAGE NAME` runs a stage
 TRAVELS = [
@@ -112,17 +114,23 @@ def no_process_if_fast(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
         monkeypatch.setattr(subprocess, "Popen", RefusedProcess)
 
 
+@pytest.hookimpl(trylast=True)  # after `-m` and `-k`
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests of the product in a project that has other images than the demo.
+    """Skip tests of the product in a project that has other images than the demo, and put the tests into an order.
 
-    Tests that need the rebuilt project come first, so that one worker builds it while the other runs the tests at the end.
+    Of two workers, each begins with one half of them. The first half has all that need the rebuilt project, so that one worker
+    builds it while the other runs the second half. In both, the longest come first: what is left at the end is short.
     """
     if not is_demo(ROOT):
         reason = "about Darkroom's own README, pages and results; data/raw.dvc does not track the demo here"
         for item in items:
             if item.get_closest_marker("product"):
                 item.add_marker(pytest.mark.skip(reason=reason))
-    items.sort(key=lambda item: not {"rebuilt", "copy", "branch"} & set(getattr(item, "fixturenames", ())))
+    items.sort(key=lambda item: 2 if item.get_closest_marker("fast") else item.path.stem not in LONG)
+    needing = [item for item in items if "rebuilt" in getattr(item, "fixturenames", ())]
+    others = [item for item in items if item not in needing]
+    begin = len(others) - max(len(items) // 2 - len(needing), 0)  # from here on, they fill up the first half
+    items[:] = [*needing, *others[begin:], *others[:begin]]
 
 
 def surroundings(**extra: str) -> dict[str, str]:
@@ -390,6 +398,30 @@ def trained(measured: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(trained: Path, tmp_path: Path) -> Path:
     """A copy of `trained` to work in."""
     return copy_of(trained, tmp_path / "a small project")
+
+
+@pytest.fixture(scope="session")
+def evaluated(measured: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project of `trained` with the stage evaluate of its one model, committed."""
+
+    def build(folder: Path) -> None:
+        project = copy_of(trained, folder / "digits")
+        dag, params = (yaml.safe_load((project / name).read_text()) for name in ("dvc.yaml", "params.yaml"))
+        own = yaml.safe_load((measured / "dvc.yaml").read_text())["stages"]["evaluate"]
+        dag["stages"]["evaluate"] = {**own, "deps": [path for path in own["deps"] if "finetune" not in path]}
+        params |= {"models": ["scratch"], "evaluate": PARAMS["evaluate"]}
+        (project / "dvc.yaml").write_text(yaml.safe_dump(dag, sort_keys=False))
+        (project / "params.yaml").write_text(yaml.safe_dump(params))
+        run("dvc", "repro", "-q", cwd=project)
+        commit(project, "One model, evaluated")
+
+    return build_once(tmp_path_factory, "evaluated", build) / "digits"
+
+
+@pytest.fixture
+def one_model(evaluated: Path, tmp_path: Path) -> Path:
+    """A copy of `evaluated` to work in."""
+    return copy_of(evaluated, tmp_path / "a project of one model")
 
 
 @pytest.fixture

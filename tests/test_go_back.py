@@ -74,7 +74,7 @@ def test_make_refills_a_lost_cache(small: Path) -> None:
     before = model(small)
     shutil.rmtree(small / ".dvc/cache")
     (small / "models/scratch.pth").write_bytes(b"forged")
-    assert "has put them back" not in run("darkroom", "run", cwd=small, code=2)
+    assert "has put them back" not in darkroom("run", cwd=small, code=2)
     assert model(small) == before
 
 

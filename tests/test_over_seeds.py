@@ -11,9 +11,10 @@ import pytest
 import yaml
 from scipy import stats
 
-from conftest import clone_of, commit, darkroom, read_csv, read_json, run, set_params, vouch
+from conftest import clone_of, commit, darkroom, read_csv, read_json, run, vouch
 from darkroom.comparison import over_seeds
 from darkroom.evaluation import paired, per_class, seed_runs
+from darkroom.evaluation.per_class import OfClass
 from darkroom.evaluation.seed_runs import Result, Runs
 from darkroom.evaluation.titles import METRICS
 from darkroom.system import files
@@ -84,6 +85,49 @@ def test_the_gate_looks_at_five_seeds_or_more() -> None:
     assert found.keys() == {("m", None), ("m", "falls")}
     assert all(p < 1e-3 for p in found.values())
     assert over_seeds.falls(runs(-0.1, 5), runs(0, 5))["m", None] > 0.999
+
+
+def first_result() -> Result:
+    """The results of the first of `runs(0, ...)`."""
+    value = {"value": 0.9}
+    classes = {
+        label: OfClass(9, recall, 0.0, 1.0, None, None, "few") for label, recall in (("falls", 0.9), ("same", 0.5))
+    }
+    return Result({"count": 99, "m": {"title": "M", "accuracy": value, "auroc": value}}, {"m": classes})
+
+
+def change(key: str, value: object) -> Callable[[dict[str, Any]], object]:
+    """A function that sets a key of the content of seeds.json."""
+    return lambda tree: tree.update({key: value})
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (change("seeds", [1, 2, 3, 4, 5]), "a metrics/seeds.json of other results"),
+        (change("count", 1), "a metrics/seeds.json of other results"),
+        (lambda tree: tree["models"].pop("m"), "a metrics/seeds.json of other results"),
+        (
+            lambda tree: tree["models"]["m"]["recall"]["falls"].__setitem__(0, 0.123),
+            "a metrics/seeds.json of other results",
+        ),
+        (change("seeds", [0]), "a damaged metrics/seeds.json"),
+        (change("seeds", [0, 1, 2, 3, 0]), "a damaged metrics/seeds.json"),
+        (change("seeds", [0, 1, 2, 3]), "a damaged metrics/seeds.json"),
+        (change("models", None), "a damaged metrics/seeds.json"),
+        (lambda tree: tree["models"]["m"]["accuracy"]["values"].__setitem__(1, None), "a damaged metrics/seeds.json"),
+    ],
+)
+def test_seeds_belong_to_the_results_of_one_of_them(spoil: Callable[[dict[str, Any]], object], what: str) -> None:
+    def belonging(tree: object) -> tuple[Runs | None, str]:
+        return seed_runs.belonging(json.dumps(tree).encode(), first_result, ["m"], 0)
+
+    tree = json.loads(json.dumps(seed_runs.as_tree(runs(0, 5))))
+    assert belonging(tree) == (runs(0, 5), "")
+    spoil(tree)
+    assert belonging(tree) == (None, what)
+    assert seed_runs.belonging(None, first_result, ["m"], 0) == (None, "no metrics/seeds.json")
 
 
 def written(project: Path, count: int, shift: float = 0.0) -> None:
@@ -170,47 +214,14 @@ def test_two_seeds_judge_the_change_and_leave_the_gate_to_the_models(seeded: Pat
     assert "only large differences can show, and `--fail-on worse` is about the two trained models." in printed
 
 
-def change(key: str, value: object) -> Callable[[dict[str, Any]], object]:
-    """A function that sets a key of the content of seeds.json."""
-    return lambda tree: tree.update({key: value})
-
-
-@pytest.mark.parametrize(
-    ("spoil", "what"),
-    [
-        (None, "no metrics/seeds.json"),
-        (change("seeds", [2, 3, 4, 5, 6]), "a metrics/seeds.json of other results"),
-        (change("count", 1), "a metrics/seeds.json of other results"),
-        (lambda tree: tree["models"].pop("scratch"), "a metrics/seeds.json of other results"),
-        (
-            lambda tree: tree["models"]["finetune"]["recall"]["mono-defective"].__setitem__(0, 0.123),
-            "a metrics/seeds.json of other results",
-        ),
-        (change("seeds", [1]), "a damaged metrics/seeds.json"),
-        (change("seeds", [1, 2, 3, 4, 1]), "a damaged metrics/seeds.json"),
-        (change("seeds", [1, 2, 3, 4]), "a damaged metrics/seeds.json"),
-        (change("models", None), "a damaged metrics/seeds.json"),
-        (
-            lambda tree: tree["models"]["finetune"]["accuracy"]["values"].__setitem__(1, None),
-            "a damaged metrics/seeds.json",
-        ),
-    ],
-)
-def test_seeds_that_cannot_be_used_are_said(
-    spoil: Callable[[dict[str, Any]], object] | None, what: str, seeded: Path
-) -> None:
+def test_seeds_that_cannot_be_used_are_said(seeded: Path) -> None:
     path = seeded / seed_runs.PATH
-    if spoil:
-        tree = read_json(path)
-        spoil(tree)
-        path.write_text(json.dumps(tree))
-    else:
-        path.unlink()
+    path.write_text(json.dumps({**read_json(path), "seeds": [2, 3, 4, 5, 6]}))
     printed = darkroom("compare", "main", cwd=seeded)
     assert "The change, over" not in printed
     assert (
         "A training under another seed can give another verdict. To judge the change itself, run `darkroom seeds` at both "
-        f"commits and commit metrics/seeds.json: `the work tree` has {what}.\n" in printed
+        "commits and commit metrics/seeds.json: `the work tree` has a metrics/seeds.json of other results.\n" in printed
     )
     path.write_text("<<<<<<< HEAD\n")
     assert "`the work tree` has a damaged metrics/seeds.json." in darkroom("compare", "main", cwd=seeded)
@@ -242,23 +253,9 @@ def test_seeds_alone_are_no_new_results(seeded: Path) -> None:
     assert "are not those that the branch has committed" not in (seeded / "report/report.md").read_text()
 
 
-def keep_one_model(project: Path) -> None:
-    """Keep the model scratch alone, and the stages that make and evaluate it: what trains in seconds."""
-    dag = yaml.safe_load((project / "dvc.yaml").read_text())
-    stages = {name: dag["stages"][name] for name in ("split", "stats", "train_scratch", "evaluate")}
-    stages["evaluate"]["deps"] = [path for path in stages["evaluate"]["deps"] if "finetune" not in path]
-    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    kept = {name: params[name] for name in (*stages, "run", "images")}
-    (project / "params.yaml").write_text(yaml.safe_dump({**kept, "models": ["scratch"]}))
-
-
-def test_seeds_are_of_the_results_until_these_change(digits: Path) -> None:
-    """Two seeds, trained. They stay valid after a change that reaches no model."""
-    project = digits
-    keep_one_model(project)
-    run("dvc", "repro", "-q", cwd=project)
-    commit(project, "One model")
+def test_seeds_are_of_the_results_after_a_change_that_reaches_no_model(one_model: Path) -> None:
+    """Two seeds, of which one is trained anew."""
+    project = one_model
     printed = run("darkroom", "seeds", "--count", "2", cwd=project)
     assert "2 seeds from 1 on" in printed
     assert "| from scratch | accuracy |" in printed
@@ -279,6 +276,3 @@ def test_seeds_are_of_the_results_until_these_change(digits: Path) -> None:
     printed = darkroom("compare", "HEAD", cwd=project)
     assert "### The change, over 2 and 2 seeds" in printed  # no result of a model has changed
     assert "of other results" not in printed
-    set_params(project, {"train_scratch": {"lr": 0.000001}})
-    run("dvc", "repro", "-q", cwd=project)
-    assert "`the work tree` has a metrics/seeds.json of other results" in darkroom("compare", "HEAD", cwd=project)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from conftest import ROOT, run
+from conftest import ROOT, darkroom, run
 
 
 def follow_the_page(project: Path) -> None:
@@ -49,15 +49,15 @@ def test_a_third_model(rebuilt: Path, tmp_path: Path) -> None:
     for name in ("predictions", "roc", "reliability", "tsne"):
         assert models_of(project / f"plots/{name}.csv") == {"scratch", "finetune", "linear"}
     assert Image.open(project / "plots/confusion.png").width > 1.3 * width
-    summary = run("darkroom", "summary", cwd=project)
+    summary = darkroom("summary", cwd=project)
     assert "from scratch against linear: p = " in summary
     assert f"{scores['linear']['accuracy']['value']:.3f} (" in summary
 
-    compared = run("darkroom", "compare", "HEAD", "--fail-on", "worse", "--max-drop", "accuracy=0.01", cwd=project)
+    compared = darkroom("compare", "HEAD", "--fail-on", "worse", "--max-drop", "accuracy=0.01", cwd=project)
     accuracy = scores["linear"]["accuracy"]["value"]
     assert f"| linear | accuracy |  | {accuracy:.3f} |  |  | new in head |" in compared
-    run("darkroom", "pr-report", "HEAD", cwd=project)
+    darkroom("pr-report", "HEAD", cwd=project)
     assert "| linear | accuracy |" in (project / "report/report.md").read_text()
     run("git", "add", "-A", cwd=project)
     run("git", "commit", "-q", "-m", "A third model", cwd=project)
-    assert "only in base" in run("darkroom", "compare", "HEAD", "HEAD~1", cwd=project)
+    assert "only in base" in darkroom("compare", "HEAD", "HEAD~1", cwd=project)

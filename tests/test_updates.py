@@ -129,7 +129,7 @@ def test_the_data_set_is_updated_at_the_last_moment(project: Path, tmp_path: Pat
 
     changes = json.loads(run("dvc", "metrics", "diff", "--json", cwd=project))["metrics/split.json"]
     assert changes["left_out"]["new"] == 2
-    words = run("darkroom", "data-diff", "--picture", "changes.png", cwd=project)
+    words = darkroom("data-diff", "--picture", "changes.png", cwd=project)
     assert "**added** (34)" in words
     assert "**relabelled** (1)" in words
     assert "**left out** (2)" in words
