@@ -101,7 +101,7 @@ def test_the_environment_is_not_active(small: Path) -> None:
 def test_replace_the_images_in_a_fresh_clone(small: Path, tmp_path: Path) -> None:
     """And in a project that has run."""
     write_digits(tmp_path / "mine", 50)
-    script = commands("go-back.md", "Replace the images in a fresh clone")
+    script = commands("own-images.md", "Put them into data/raw").partition("darkroom run")[0]
     for project in (clone_of(small, tmp_path / "a clone"), small):
         run("bash", "-ec", script.replace("/path/to/your/images", "../mine"), cwd=project)
         assert "nfiles: 150" in (project / "data/raw.dvc").read_text()

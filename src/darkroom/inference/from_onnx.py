@@ -43,6 +43,8 @@ def of_content(content: bytes, path: Path) -> Predictor:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = parallel.cores()
     options.log_severity_level = 4  # its own messages on a broken file: ours follows
+    # By default the first session switches denormal numbers on in the whole process, and torch's sums would round differently.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception:  # its errors have no common class
