@@ -28,7 +28,7 @@ def of_model(model: registry.Model) -> Predictor:
         return calibrated(logits, known.temperature).numpy().round(6), unlikeness(features, known.space).numpy()
 
     def explainer() -> Explain:
-        from darkroom.inference import explain  # it needs none of this to predict
+        from darkroom.inference import explain  # only needed if somebody asks why
 
         return explain.of_model(model)
 

@@ -62,24 +62,14 @@ def _in_csv(old: bytes, new: bytes) -> str:
 def _in_checkpoint(old: bytes, new: bytes) -> str:
     import torch
 
-    contents = [torch.load(io.BytesIO(data), map_location="cpu", weights_only=True) for data in (old, new)]
-    for part in (_about, _weights, _calibration):  # other weights have another calibration, which says less
-        before, after = (dict(leaves(part(content))) for content in contents)
-        if difference := _first_of(before, after):
-            return difference
-    return ""
+    before, after = (torch.load(io.BytesIO(data), map_location="cpu", weights_only=True) for data in (old, new))
+    return _first_of(_in_order(before), _in_order(after))
 
 
-def _about(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in content.items() if key not in ("state_dict", "calibration")}
-
-
-def _weights(content: Mapping[str, Any]) -> Any:
-    return content.get("state_dict", {})
-
-
-def _calibration(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {"calibration": content.get("calibration", {})}
+def _in_order(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of itself, then its weights, then its calibration: other weights have another one."""
+    own = {key: value for key, value in content.items() if key not in ("state_dict", "calibration")}
+    return dict(leaves({**own, **content["state_dict"], "calibration": content.get("calibration", {})}))
 
 
 def _first_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
